@@ -1,0 +1,111 @@
+"""The organism's report card: transcription and bits per character on corpora, by context, shots and control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from attnlens.context.build import build_prompt
+from attnlens.context.controls import apply_control
+from attnlens.context.prompt import Condition, Prompt
+from attnlens.context.retrieval.base import Query, retrieve
+from attnlens.data.corpus import Corpus
+from attnlens.models.scoring import score
+from attnlens.models.speechlm import SpeechLM
+
+__all__ = ["CELLS", "Answer", "Cell", "edits", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way of asking: a condition, a number of demonstrations, a control."""
+
+    condition: Condition
+    shots: int
+    control: Literal["none", "mismatched-pairs"] = "none"
+
+    def __str__(self) -> str:
+        return f"{self.condition} k={self.shots}" + ("" if self.control == "none" else f" {self.control}")
+
+
+CELLS: tuple[Cell, ...] = (
+    Cell("asr", 0),
+    *(Cell("micl", shots) for shots in (1, 2, 4, 8, 16)),
+    Cell("micl", 8, "mismatched-pairs"),
+    Cell("icl", 8),
+    Cell("a-icl", 8),
+    Cell("t-icl", 8),
+)
+"""What the issue of the organism asks for: shots from 0 to 16, and every control at 8."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One test utterance asked in one way: edits and characters of the transcription, bits of the reference."""
+
+    cell: str
+    language: str
+    utterance: str
+    voice: str
+    seed: int
+    edits: int
+    characters: int
+    bits: float
+    heard: str
+    reference: str
+
+
+def evaluate(
+    lens: SpeechLM,
+    corpora: Sequence[Corpus],
+    *,
+    cells: Sequence[Cell] = CELLS,
+    seeds: Sequence[int] = (0,),
+    limit: int = 0,
+) -> Iterator[Answer]:
+    """Ask every test utterance in every way, with demonstrations drawn from the pool by each seed.
+
+    ``limit`` asks at most so many utterances of each corpus, from the front; 0 asks all. ``t-icl`` hears nothing, so
+    its transcription is a guess; its bits are the point.
+    """
+    for corpus in corpora:
+        asked = corpus.test[: limit or None]
+        most = max(cell.shots for cell in cells)
+        for seed in seeds:
+            queries = [Query(one) for one in asked]
+            rankings = retrieve(queries, corpus.pool, k=most, retriever="random", seed=seed)
+            for utterance, ranking in zip(asked, rankings, strict=True):
+                demonstrations = [corpus[name] for name in ranking.ids]
+                for cell in cells:
+                    prompt = build_prompt(
+                        utterance, demonstrations[: cell.shots], condition=cell.condition, order="as-given"
+                    )
+                    if cell.control != "none":
+                        prompt = apply_control(prompt, cell.control, seed=seed, corpus=corpus)
+                    yield _answer(lens, prompt, cell, voice=utterance.speaker or "", seed=seed)
+
+
+def _answer(lens: SpeechLM, prompt: Prompt, cell: Cell, *, voice: str, seed: int) -> Answer:
+    encoded = lens.encode(prompt)
+    text = prompt.target.text
+    said = lens.generate(encoded, max_new_tokens=2 * len(text) + 8).text
+    bits = -score(lens, encoded, [text], end="eos")[0].total / float(np.log(2))
+    target = prompt.target
+    return Answer(str(cell), target.language, target.id, voice, seed, edits(said, text), len(text), bits, said, text)
+
+
+def edits(one: str, other: str) -> int:
+    """Return the least number of characters to put in, take out or replace between two texts.
+
+    >>> edits("kitten", "sitting")
+    3
+    """
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, start=1):
+        before, row[0] = row[0], i
+        for j, b in enumerate(other, start=1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
+    return row[-1]

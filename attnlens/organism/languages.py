@@ -1,0 +1,153 @@
+"""Made-up languages: an inventory of sounds, rules for syllables, and a lexicon whose words recur as words do."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnlens.errors import BadInput
+from attnlens.organism.phones import MNEMONICS, VOWELS, phone_id
+
+__all__ = ["Language", "Side", "Word", "make_language", "side_of"]
+
+Side = Literal["train", "dev"]
+Word = tuple[int, ...]
+DEV_SHARE = 10
+"""One word form in so many belongs to dev languages, wherever it comes up."""
+_TRIES = 10_000
+
+_CONSONANTS = tuple(phone_id(name) for name in MNEMONICS if name not in VOWELS)
+_VOWELS = tuple(phone_id(name) for name in MNEMONICS if name in VOWELS)
+
+
+@dataclass(frozen=True)
+class Language:
+    """A lexicon of phone ids with the words' probabilities."""
+
+    name: str
+    words: tuple[Word, ...]
+    shares: NDArray[np.float64]
+
+    def phrase(self, rng: np.random.Generator, *, words: tuple[int, int]) -> tuple[Word, ...]:
+        """Draw a phrase of ``words`` = (least, most) words."""
+        count = int(rng.integers(words[0], words[1] + 1))
+        return tuple(self.words[int(place)] for place in rng.choice(len(self.words), count, p=self.shares))
+
+
+def side_of(word: Word) -> Side:
+    """Tell which side of the split a word form is on; train and dev languages share no word.
+
+    >>> side_of((1, 29, 2)) == side_of((1, 29, 2))
+    True
+    """
+    digest = hashlib.blake2b(bytes(word), digest_size=4).digest()
+    return "dev" if int.from_bytes(digest, "big") % DEV_SHARE == 0 else "train"
+
+
+def make_language(
+    name: str,
+    rng: np.random.Generator,
+    *,
+    side: Side | None = None,
+    consonants: tuple[int, int] = (7, 16),
+    vowels: tuple[int, int] = (3, 6),
+    length: tuple[int, int] = (2, 8),
+    lexicon: int = 60,
+    phones: Sequence[int] | None = None,
+) -> Language:
+    """Make a language from a generator.
+
+    Parameters
+    ----------
+    side
+        Words of this side of the split alone; None for any, as for exercises without sound.
+    consonants, vowels
+        The least and the most of each in the inventory.
+    length
+        The least and the most phones of a word.
+    lexicon
+        Distinct words.
+    phones
+        A given inventory, for exercises: words are then any sequence of it.
+
+    >>> one = make_language("x", np.random.default_rng(0), side="train")
+    >>> len(one.words), all(side_of(word) == "train" for word in one.words)
+    (60, True)
+    """
+    draw: Callable[[np.random.Generator], Word]
+    if phones is not None:
+        draw = _AnySequence(tuple(phones), length)
+    else:
+        draw = _Syllables(
+            tuple(rng.permutation(_CONSONANTS)[: rng.integers(consonants[0], consonants[1] + 1)].tolist()),
+            tuple(rng.permutation(_VOWELS)[: rng.integers(vowels[0], vowels[1] + 1)].tolist()),
+            length,
+            closed=float(rng.choice([0.0, 0.15, 0.4])),
+            onsetless=float(rng.uniform(0.05, 0.3)),
+            rng=rng,
+        )
+    found: dict[Word, None] = {}
+    for _ in range(_TRIES):
+        word = draw(rng)
+        if length[0] <= len(word) <= length[1] and (side is None or side_of(word) == side):
+            found[word] = None
+        if len(found) == lexicon:
+            break
+    else:
+        raise BadInput(
+            f"no {lexicon} different words of {length[0]} to {length[1]} phones can be made",
+            given=f"{len(found)} found",
+            fix="lower lexicon, or allow longer words",
+        )
+    rank = np.arange(1, lexicon + 1)
+    shares = 1 / (rank + 2.0) ** float(rng.uniform(0.6, 1.0))
+    return Language(name, tuple(found), shares / shares.sum())
+
+
+class _AnySequence:
+    def __init__(self, phones: tuple[int, ...], length: tuple[int, int]) -> None:
+        self.phones, self.length = phones, length
+
+    def __call__(self, rng: np.random.Generator) -> Word:
+        count = int(rng.integers(self.length[0], self.length[1] + 1))
+        return tuple(self.phones[int(place)] for place in rng.integers(0, len(self.phones), count))
+
+
+class _Syllables:
+    def __init__(
+        self,
+        consonants: tuple[int, ...],
+        vowels: tuple[int, ...],
+        length: tuple[int, int],
+        *,
+        closed: float,
+        onsetless: float,
+        rng: np.random.Generator,
+    ) -> None:
+        self.consonants, self.vowels, self.length, self.closed, self.onsetless = (
+            consonants,
+            vowels,
+            length,
+            closed,
+            onsetless,
+        )
+        # Uneven shares: what text alone knows of a language is largely which letters are frequent.
+        self.consonant_shares = rng.dirichlet(np.full(len(consonants), 2.0))
+        self.vowel_shares = rng.dirichlet(np.full(len(vowels), 3.0))
+        self.codas = consonants[: max(1, len(consonants) // 3)]
+
+    def __call__(self, rng: np.random.Generator) -> Word:
+        word: list[int] = []
+        for place in range(int(rng.integers(1, 5))):
+            if rng.random() >= (self.onsetless if place == 0 else self.onsetless / 4):
+                word.append(int(rng.choice(self.consonants, p=self.consonant_shares)))
+            word.append(int(rng.choice(self.vowels, p=self.vowel_shares)))
+            if rng.random() < self.closed:
+                word.append(int(rng.choice(self.codas)))
+        # Twice the same sound in a row is one long sound to a synthesiser.
+        return tuple(one for place, one in enumerate(word) if place == 0 or one != word[place - 1])

@@ -1,0 +1,99 @@
+"""From words to a clip with the times of its sounds, in a given voice: what pools and corpora are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnlens.data.audio import RATE
+from attnlens.organism.espeak import Espeak, Spoken
+from attnlens.organism.languages import Word
+from attnlens.organism.phones import MNEMONICS, PHONES, VOWELS, classes, phone_id
+
+__all__ = ["Said", "say_text", "say_words"]
+
+_SPEEDS = (85, 126)
+"""Words per minute: slow, so that a sound fills a position of 80 ms or more."""
+_GAPS = (3, 9)
+"""Pauses between words, in espeak-ng's units of 10 ms: as in dictation, so that the spaces of a text can be heard."""
+_VOWEL_IDS = {phone_id(name) for name in VOWELS}
+
+
+@dataclass(frozen=True)
+class Said:
+    """A clip, float32 [samples] at 16 kHz, and its sounds: phone ids, starts and stops in ms, word numbers [phones]."""
+
+    samples: NDArray[np.float32]
+    phones: tuple[int, ...]
+    starts: tuple[int, ...]
+    stops: tuple[int, ...]
+    words: tuple[int, ...]
+
+
+def say_words(words: Sequence[Word], voice: str, rng: np.random.Generator, *, engine: Espeak) -> Said | None:
+    """Say words of phone ids; None where the voice's table makes other sounds of them."""
+    spelled = []
+    for word in words:
+        vowels = [place for place, phone in enumerate(word) if phone in _VOWEL_IDS] or [0]
+        stressed = int(rng.choice(vowels))
+        marks = ["'" if place == stressed else "" for place in range(len(word))]
+        sounds = [mark + MNEMONICS[PHONES[phone]] for mark, phone in zip(marks, word, strict=True)]
+        spelled.append("[[" + "|".join(sounds) + "]]")
+    said = _said(_spoken(" ".join(spelled), voice, rng, engine), rng)
+    if said is None or said.phones != tuple(phone for word in words for phone in word):
+        return None
+    numbers = tuple(number for number, word in enumerate(words) for _ in word)
+    return Said(said.samples, said.phones, said.starts, said.stops, numbers)
+
+
+def say_text(text: str, voice: str, rng: np.random.Generator, *, engine: Espeak) -> Said | None:
+    """Say a text by the voice's own rules of spelling; None where nothing is heard."""
+    return _said(_spoken(text, voice, rng, engine), rng)
+
+
+def _spoken(text: str, voice: str, rng: np.random.Generator, engine: Espeak) -> Spoken:
+    speed, pitch, width, gap = (int(rng.integers(*bounds)) for bounds in (_SPEEDS, (20, 80), (20, 70), _GAPS))
+    return engine.say(text, voice=voice, speed=speed, pitch=pitch, pitch_range=width, gap=gap)
+
+
+def _said(spoken: Spoken, rng: np.random.Generator) -> Said | None:
+    sounds = [(time, classes(ipa)) for time, ipa in spoken.phonemes]
+    last = max((place for place, (_, found) in enumerate(sounds) if found), default=-1)
+    if last < 0:
+        return None
+    end = sounds[last + 1][0] if last + 1 < len(sounds) else len(spoken.samples) * 1000 // spoken.rate
+    phones: list[int] = []
+    starts: list[int] = []
+    stops: list[int] = []
+    for place, (time, found) in enumerate(sounds[: last + 1]):
+        until = sounds[place + 1][0] if place < last else end
+        for number, phone in enumerate(found):
+            # A diphthong is two sounds, each half as long: the library gives the whole.
+            phones.append(phone)
+            starts.append(time + (until - time) * number // len(found))
+            stops.append(time + (until - time) * (number + 1) // len(found))
+    first = max(0, starts[0] - int(rng.integers(20, 70)))
+    tail = end + int(rng.integers(10, 60))
+    words = [max(0, int(np.searchsorted(spoken.words, time + 1)) - 1) for time in starts]
+    return Said(
+        _recorded(spoken, first, tail, rng),
+        tuple(phones),
+        tuple(start - first for start in starts),
+        tuple(stop - first for stop in stops),
+        tuple(word - words[0] for word in words),
+    )
+
+
+def _recorded(spoken: Spoken, first: int, tail: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Cut to the sounds, at 16 kHz, with a level and a floor of noise that vary as recordings do."""
+    from scipy.signal import resample_poly
+
+    cut = spoken.samples[first * spoken.rate // 1000 : tail * spoken.rate // 1000].astype(np.float32) / 2**15
+    step = int(np.gcd(RATE, spoken.rate))
+    samples = resample_poly(cut, RATE // step, spoken.rate // step)
+    level = 0.7 * 10 ** rng.uniform(-0.5, 0.1) / max(1e-3, float(np.abs(samples).max()))
+    noise = rng.normal(0, 10 ** rng.uniform(-4.5, -2.7), len(samples))
+    return np.clip(samples * level + noise, -1, 1).astype(np.float32)

@@ -1,0 +1,247 @@
+"""The loop: seeded, resumable to the bit on a CPU, stopped early, its best checkpoint kept, its log one JSON a line."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from attnlens.errors import BadInput
+from attnlens.train.keep import Keeper
+from attnlens.train.optimiser import make_optimiser, rate_factor, set_rates
+from attnlens.train.recipe import Recipe, make_recipe
+from attnlens.train.spec import TrainSpec
+
+__all__ = ["Outcome", "Tick", "batch_generator", "train"]
+
+Tick = Callable[[int, dict[str, float]], None]
+"""Told of every step: its number from 1, and its figures."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: after which step, why, and with which best dev metric."""
+
+    steps: int
+    ended: str
+    best: float | None
+    best_step: int | None
+
+
+@dataclass
+class _Progress:
+    step: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    stale: int = 0
+
+
+def batch_generator(seed: int, step: int, part: int) -> np.random.Generator:
+    """Return the generator of one batch: it depends on nothing that happened before.
+
+    >>> batch_generator(0, 5, 0).random() == batch_generator(0, 5, 0).random() != batch_generator(0, 6, 0).random()
+    True
+    """
+    return np.random.default_rng([seed, step, part])
+
+
+def train(spec: TrainSpec, out: Path | str, *, recipe: Recipe | None = None, tick: Tick | None = None) -> Outcome:
+    """Train, or go on where a killed run with the same spec and folder stopped.
+
+    Parameters
+    ----------
+    out
+        The run's folder; see :class:`Keeper`. What is trained for use stands in its folder ``model`` at the end.
+    recipe
+        None makes the one that the spec names.
+    """
+    import torch
+
+    keeper = Keeper(Path(out), spec)
+    device = _device(spec.device)
+    torch.manual_seed(spec.seed)
+    recipe = recipe or make_recipe(spec.recipe, seed=spec.seed, device=device, options=spec.options)
+    run = _Run(spec, keeper, recipe, device, tick or (lambda _step, _figures: None))
+    if keeper.finished:
+        state = keeper.resume(device)
+        at = _Progress(**state["progress"]) if state else _Progress()
+        return Outcome(at.step, "finished before", at.best, at.best_step)
+    return run.to_the_end()
+
+
+class _Run:
+    def __init__(self, spec: TrainSpec, keeper: Keeper, recipe: Recipe, device: str, tick: Tick) -> None:
+        self.spec, self.keeper, self.recipe, self.device, self.tick = spec, keeper, recipe, device, tick
+        self.module = recipe.module.to(device)
+        self.optimiser = make_optimiser(self.module, spec.optimiser)
+        self.at = _Progress()
+        self.began = time.monotonic()
+
+    def to_the_end(self) -> Outcome:
+        if self.spec.workers and not self.recipe.ahead:
+            raise BadInput(
+                f"the batches of {self.spec.recipe!r} depend on what was learnt before: they cannot be made ahead",
+                given=f"workers: {self.spec.workers}",
+                fix="pass workers: 0",
+            )
+        self._resume()
+        ended = "all steps done"
+        for number, batches in self._batches():
+            figures = self._step(number, batches)
+            self.at.step = number
+            word = self.recipe.after_step(number, figures)
+            if word:
+                self.keeper.log(step=number, event=word)
+            if number % self.spec.log_every == 0:
+                self.keeper.log(step=number, seconds=round(time.monotonic() - self.began, 2), **figures)
+            self.tick(number, figures)
+            paused = self.spec.minutes is not None and time.monotonic() - self.began > 60 * self.spec.minutes
+            last = number == self.spec.steps or word == "done" or paused
+            stop = False
+            if number % self.spec.evaluate_every == 0 or last:
+                stop = self._evaluate(number)
+            if number % self.spec.save_every == 0 or last or stop:
+                self._save()
+            if stop or word == "done":
+                ended = "no better dev metric" if stop else "the recipe is done"
+                break
+            if paused and number < self.spec.steps:
+                ended = "time is up"
+                break
+        self.module.load_state_dict(self.keeper.best())
+        self.recipe.export(self.keeper.folder / "model")
+        if ended != "time is up":
+            self.keeper.finish()
+        return Outcome(self.at.step, ended, self.at.best, self.at.best_step)
+
+    def _step(self, number: int, batches: list[Any]) -> dict[str, float]:
+        import torch
+
+        # Dropout and the like: seeded by the step, a resumed run needs no state of the global generator.
+        torch.manual_seed(int(np.random.default_rng([self.spec.seed, number]).integers(2**31)))
+        self.module.train()
+        set_rates(
+            self.optimiser,
+            self.spec.optimiser.rate * rate_factor(number - 1, steps=self.spec.steps, spec=self.spec.optimiser),
+        )
+        sums: dict[str, float] = {}
+        for batch in batches:
+            with self._autocast():
+                loss, figures = self.recipe.loss(batch)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise self._diverged(number, "loss", value)
+            share: Any = loss / len(batches)
+            share.backward()
+            for name, figure in {"loss": value, **figures}.items():
+                sums[name] = sums.get(name, 0.0) + figure / len(batches)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.spec.optimiser.clip))
+        if not math.isfinite(norm):
+            raise self._diverged(number, "gradient", norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return {**sums, "norm": norm}
+
+    def _evaluate(self, number: int) -> bool:
+        """Measure, keep the best, and tell whether patience is at its end."""
+        import torch
+
+        self.module.eval()
+        with torch.no_grad(), self._autocast():
+            found = self.recipe.evaluate()
+        if self.recipe.metric not in found:
+            raise BadInput(
+                f"the recipe does not measure its own metric {self.recipe.metric!r}", present=", ".join(found)
+            )
+        value = found[self.recipe.metric]
+        self.keeper.log(step=number, dev=found)
+        best = self.at.best
+        if best is None or (value < best if self.recipe.better == "lower" else value > best):
+            self.at.best, self.at.best_step, self.at.stale = value, number, 0
+            self.keeper.save_best(self.module.state_dict())
+        else:
+            self.at.stale += 1
+        return self.spec.patience is not None and self.at.stale >= self.spec.patience
+
+    def _batches(self) -> Iterator[tuple[int, list[Any]]]:
+        numbers = range(self.at.step + 1, self.spec.steps + 1)
+        if not self.spec.workers:
+            for number in numbers:
+                yield number, self._made(number)
+            return
+        from torch.utils.data import DataLoader
+
+        # A worker makes the batches of a whole step; forked, it shares what the recipe holds in memory.
+        loader: Any = DataLoader(
+            cast(Any, _Steps(self)), sampler=numbers, batch_size=None, num_workers=self.spec.workers, prefetch_factor=4
+        )
+        yield from zip(numbers, loader, strict=True)
+
+    def _made(self, number: int) -> list[Any]:
+        return [
+            self.recipe.batch(batch_generator(self.spec.seed, number, part)) for part in range(self.spec.accumulate)
+        ]
+
+    def _save(self) -> None:
+        self.keeper.save(
+            {
+                "step": self.at.step,
+                "progress": dict(vars(self.at)),
+                "module": self.module.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "recipe": self.recipe.state(),
+            }
+        )
+
+    def _resume(self) -> None:
+        state = self.keeper.resume(self.device)
+        if state is None:
+            return
+        self.at = _Progress(**state["progress"])
+        self.module.load_state_dict(state["module"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.recipe.set_state(state["recipe"])
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        import torch
+
+        gpu = self.device.startswith("cuda")
+        if self.spec.precision == "float32" or (self.spec.precision == "auto" and not gpu):
+            return nullcontext()
+        return torch.autocast("cuda" if gpu else "cpu", dtype=torch.bfloat16)
+
+    def _diverged(self, number: int, what: str, value: float) -> BadInput:
+        rate = self.optimiser.param_groups[0]["lr"]
+        kept = f"the state of step {number - 1 - (number - 1) % self.spec.save_every} is kept in {self.keeper.folder}"
+        return BadInput(
+            f"the {what} of step {number} is {value}",
+            given=f"rate {rate:.2e}, precision {self.spec.precision}",
+            present=kept,
+            fix="lower optimiser.rate or optimiser.clip, or lengthen the warm-up, and train into a new folder",
+        )
+
+
+class _Steps:
+    """The batches of a step by its number, for torch's workers."""
+
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+
+    def __getitem__(self, number: int) -> list[Any]:
+        return self.run._made(number)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BadInput("there is no GPU that torch can use", given=name, fix="pass device: cpu, or auto")
+    return name

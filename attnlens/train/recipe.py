@@ -1,0 +1,95 @@
+"""What a recipe is: everything of a training run that is not the loop. Recipes are found by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from attnlens.errors import UnknownName
+from attnlens.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["RECIPES", "Better", "Recipe", "make_recipe"]
+
+Better = Literal["lower", "higher"]
+
+
+class Recipe(Protocol):
+    """What the loop asks of a recipe.
+
+    ``batch`` depends on its arguments and on ``state`` alone: a resumed run then sees what an uninterrupted one sees.
+    """
+
+    metric: str
+    """The dev metric that chooses the checkpoint, a key of what ``evaluate`` returns."""
+    better: Better
+    ahead: bool
+    """Whether batches may be made ahead, in other processes: not where they depend on ``state``."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Everything that is trained, in one module."""
+        ...
+
+    def batch(self, rng: np.random.Generator) -> Any:
+        """Make one batch from a generator that is seeded for this batch alone; runs in a worker, without a GPU."""
+        ...
+
+    def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss and figures for the log."""
+        ...
+
+    def evaluate(self) -> dict[str, float]:
+        """Return dev metrics; draws nothing from a global generator."""
+        ...
+
+    def after_step(self, step: int, figures: dict[str, float]) -> str | None:
+        """Learn of a step's figures, as a curriculum must; a returned word is logged, and ``done`` ends the run."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return plain values that change during training beside the weights."""
+        ...
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take back what ``state`` returned."""
+        ...
+
+    def export(self, folder: Path) -> None:
+        """Write what was trained, in the form that is used afterwards."""
+        ...
+
+
+RECIPES: Registry[Callable[..., Recipe]] = Registry(
+    "recipe",
+    group="attnlens.recipes",
+    builtin={
+        "episodes": ("attnlens.train.finetune:EpisodesRecipe", "any wrapped speech LLM on episodes of corpora"),
+        "organism-discrete": (
+            "attnlens.organism.discrete:DiscreteRecipe",
+            "the organism's decoder on phoneme tokens, by a curriculum",
+        ),
+        "organism-encoder": (
+            "attnlens.organism.encoder:EncoderRecipe",
+            "the organism's audio encoder on phonemes of frames",
+        ),
+        "organism-joint": ("attnlens.organism.joint:JointRecipe", "the organism as a whole on episodes of speech"),
+    },
+)
+"""Recipes by name; each value makes one from ``seed``, ``device`` and the options of the spec."""
+
+
+def make_recipe(name: str, *, seed: int, device: str, options: dict[str, Any]) -> Recipe:
+    """Make a recipe by name, refusing options it does not take."""
+    factory = RECIPES[name]
+    known = [option for option in inspect.signature(factory).parameters if option not in {"seed", "device"}]
+    for option in options:
+        if option not in known:
+            raise UnknownName.among(f"option of the recipe {name!r}:", option, sorted(known))
+    return factory(seed=seed, device=device, **options)

@@ -1,0 +1,116 @@
+"""What a training run is: a recipe with its options, and how it is optimised, stopped and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from attnlens.errors import BadInput, UnknownName
+
+__all__ = ["OptimiserSpec", "TrainSpec", "read_train_spec"]
+
+Positive = Annotated[int, Field(ge=1, strict=True)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class OptimiserSpec(_Part):
+    """AdamW and its schedule."""
+
+    rate: Rate = 1e-3
+    """The highest learning rate."""
+    rates: dict[str, Rate] = {}
+    """Factors of the rate for parameters whose name starts so; 1 for the others."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    decay: Annotated[float, Field(ge=0)] = 0.01
+    """Weight decay of matrices; vectors are not decayed."""
+    clip: Rate = 1.0
+    """The largest gradient norm."""
+    warmup: Annotated[int, Field(ge=0)] = 60
+    """Steps of linear warm-up."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """How the rate falls after the warm-up, to a twentieth at the last step."""
+
+
+class TrainSpec(_Part):
+    """Describe a training run completely; unknown keys are refused.
+
+    >>> TrainSpec(recipe="episodes", steps=100).hash == TrainSpec(recipe="episodes", steps=100, workers=4).hash
+    True
+    >>> TrainSpec(recipe="episodes", stepz=100)
+    Traceback (most recent call last):
+    attnlens.errors.UnknownName: unknown key of the training spec 'stepz'
+      present: accumulate, device, evaluate_every, ...
+      fix:     did you mean 'steps'?
+    """
+
+    recipe: str
+    """A name of `attnlens.train.recipe.RECIPES`."""
+    options: dict[str, Any] = {}
+    """What the recipe takes."""
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    steps: Positive = 1000
+    accumulate: Positive = 1
+    """Batches whose gradients are added up in a step."""
+    optimiser: OptimiserSpec = OptimiserSpec()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the computation; weights stay in float32. `auto` is bfloat16 on a GPU."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`. No part of the hash: a run may go on elsewhere."""
+    evaluate_every: Positive = 100
+    patience: Positive | None = None
+    """Evaluations without a better dev metric before training stops."""
+    save_every: Positive = 100
+    log_every: Positive = 25
+    minutes: Rate | None = None
+    """Time after which the run pauses: it measures and exports, and goes on when called again. Not in the hash."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that make batches. No part of the hash: it changes no number."""
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise _refusal(error) from None
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hex digits that name what would be trained."""
+        fields = self.model_dump(mode="json", exclude={"workers", "log_every", "device", "minutes"})
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def read_train_spec(path: Path | str, **changes: Any) -> TrainSpec:
+    """Read a training spec from a YAML file; ``changes`` replace its keys."""
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(one.name for one in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise BadInput(f"there is no spec file {path}", present=", ".join(near) or None, fix="check the path")
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is no readable YAML: {str(error).splitlines()[0]}", fix="mend the file") from None
+    if not isinstance(fields, dict):
+        raise BadInput(f"{path} holds no mapping of keys to values", given=type(fields).__name__)
+    return TrainSpec(**{**fields, **changes})
+
+
+def _refusal(error: ValidationError) -> BadInput | UnknownName:
+    first = error.errors()[0]
+    *parents, last = (str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        part: type[BaseModel] = OptimiserSpec if parents[:1] == ["optimiser"] else TrainSpec
+        return UnknownName.among("key of the training spec", last, sorted(part.model_fields))
+    key = ".".join([*parents, last])
+    given = None if first["type"] == "missing" else repr(first["input"])
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return BadInput(f"training spec, {key}: {message}", given=given, fix="mend that key")

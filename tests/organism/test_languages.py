@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attnlens.errors import BadInput
+from attnlens.organism.languages import make_language, side_of
+from attnlens.organism.orthography import LETTERS, make_cipher, make_orthography
+from attnlens.organism.phones import MNEMONICS, PHONES, SILENCE, classes, phone_id
+
+
+@settings(derandomize=True, max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_train_and_dev_languages_share_no_word(seed: int) -> None:
+    train = make_language("t", np.random.default_rng(seed), side="train", lexicon=30)
+    dev = make_language("d", np.random.default_rng(seed), side="dev", lexicon=30)
+    assert not set(train.words) & set(dev.words)
+    assert {side_of(word) for word in train.words} == {"train"}
+    assert len(set(train.words)) == 30
+    assert train.shares.sum() == pytest.approx(1)
+
+
+def test_words_recur_within_a_language() -> None:
+    language = make_language("x", np.random.default_rng(0), lexicon=40)
+    rng = np.random.default_rng(1)
+    said = [word for _ in range(40) for word in language.phrase(rng, words=(1, 4))]
+    # A lexicon with uneven shares: demonstrations hold words of the target far more often than chance syllables would.
+    assert len(set(said)) < 0.5 * len(said)
+
+
+def test_no_word_repeats_a_sound_at_once() -> None:
+    language = make_language("x", np.random.default_rng(3))
+    assert all(a != b for word in language.words for a, b in pairwise(word))
+
+
+def test_an_impossible_lexicon_is_refused() -> None:
+    with pytest.raises(BadInput, match="no 60 different words"):
+        make_language("x", np.random.default_rng(0), phones=[1, 2], length=(1, 2), lexicon=60)
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 37))
+def test_spelling_is_one_grapheme_a_sound_and_labels_every_character(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    phones = (rng.permutation(len(PHONES) - 1)[:count] + 1).tolist()
+    made = make_orthography(phones, rng, digraphs=0.3, marked=0.3)
+    assert len(set(made.graphemes.values())) == len(phones)
+    assert all(set(grapheme) <= set(LETTERS) for grapheme in made.graphemes.values())
+    words = [tuple(rng.choice(phones, 3).tolist()) for _ in range(3)]
+    written = made.write(words)
+    assert len(written.text) == len(written.phones)
+    assert written.text == " ".join("".join(made.graphemes[one] for one in word) for word in words)
+    assert [one for one, char in zip(written.phones, written.text, strict=True) if char == " "] == [SILENCE, SILENCE]
+
+
+def test_digraphs_occur_about_as_often_as_asked() -> None:
+    rng = np.random.default_rng(0)
+    many = [make_orthography(range(1, 25), rng, digraphs=0.25) for _ in range(60)]
+    share = np.mean([len(one) == 2 for made in many for one in made.graphemes.values()])
+    assert share == pytest.approx(0.25, abs=0.04)
+
+
+@settings(derandomize=True, max_examples=40, deadline=None)
+@given(
+    texts=st.lists(st.text(alphabet="abcdehiknoqrtuwyzñáé' ", min_size=1), min_size=1, max_size=5),
+    seed=st.integers(0, 99),
+)
+def test_a_cipher_keeps_everything_but_the_letters_names(texts: list[str], seed: int) -> None:
+    cipher = make_cipher(texts, np.random.default_rng(seed))
+    back = {value: key for key, value in cipher.letters.items()}
+    for text in texts:
+        written = cipher.write(text)
+        assert "".join(back.get(one, one) for one in written.text) == text
+        assert set(written.phones) <= {-1}
+
+
+def test_sounds_of_many_voices_fall_into_classes() -> None:
+    assert [PHONES[one] for one in classes("ˈaɪ")] == ["a", "i"]
+    assert [PHONES[one] for one in classes("tʃː")] == ["tʃ"]
+    assert [PHONES[one] for one in classes("ɾ")] == ["r"]
+    assert [PHONES[one] for one in classes("ˌɔʊ")] == ["o", "u"]
+    assert [PHONES[one] for one in classes("ɑ̃")] == ["a"]
+    assert [PHONES[one] for one in classes("ũ")] == ["u"]
+    assert [PHONES[one] for one in classes("ʔi")] == ["ʔ", "i"]
+    assert classes("ʲ") == classes("") == ()
+    assert all(classes(name) == (phone_id(name),) for name in PHONES[1:])
+    assert set(MNEMONICS) < set(PHONES)

