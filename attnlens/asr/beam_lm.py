@@ -1,0 +1,131 @@
+"""What a language model must say to steer the beam, and how its scores follow a growing transcript."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from attnlens.asr.symbols import SPACE, SymbolUnit
+from attnlens.data.normalise import clusters
+from attnlens.errors import BadInput
+
+__all__ = ["BeamLM", "Follower", "Written"]
+
+_SLACK = 1e-6
+
+
+class BeamLM(Protocol):
+    """A language model that is asked symbol by symbol, as :class:`attnlens.asr.ngram.NGram` can be.
+
+    Log-probabilities are natural. A character model is told a space as :data:`attnlens.asr.symbols.SPACE`.
+    """
+
+    @property
+    def unit(self) -> SymbolUnit:
+        """What a symbol is."""
+        ...
+
+    @property
+    def start(self) -> Any:
+        """The state before the first symbol."""
+        ...
+
+    def step(self, state: Any, symbol: str, /) -> tuple[float, Any]:
+        """Return the log-probability of a symbol in a state, and the state behind it."""
+        ...
+
+    def finish(self, state: Any, /) -> float:
+        """Return the log-probability that the text ends in a state."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A transcript on its way: what the language model gave so far, its state, and what it was not told yet.
+
+    ``pending`` is the word being written, or a letter that marks may follow; ``space`` says that a space stands at
+    the end, which counts once something follows.
+    """
+
+    state: Hashable
+    score: float = 0.0
+    units: int = 0
+    pending: str = ""
+    space: bool = False
+
+
+class Follower:
+    """Keep the sum of a language model's scores as pieces of text are added.
+
+    What counts is the tidy text: spaces at its ends and doubled ones score nothing.
+
+    Parameters
+    ----------
+    pieces
+        Everything that may be added. Where marks that join the letter before are among it, a letter is told to a
+        character model only when the next one comes.
+
+    >>> from attnlens.asr.kneser_ney import train_ngram
+    >>> model = train_ngram(["ka to", "ka mi"], order=2, unit="words")
+    >>> follower = Follower(model, [" ", "ka ", "to"])
+    >>> score, units = follower.end(follower.add(follower.add(follower.start, "ka "), "to"))
+    >>> score == model.score(["ka to"])[0].total, units
+    (True, 2)
+    """
+
+    def __init__(self, lm: BeamLM, pieces: Iterable[str]) -> None:
+        self.lm = lm
+        self.words = lm.unit == "words"
+        # A mark after a letter is one cluster with it.
+        self.waits = self.words or any(len(clusters("a" + one)) == 1 for piece in pieces for one in piece)
+
+    @property
+    def start(self) -> Written:
+        """The empty transcript."""
+        return Written(self.lm.start)
+
+    def add(self, written: Written, piece: str) -> Written:
+        """Return the transcript with a piece of text more."""
+        for character in piece:
+            written = self._add(written, character)
+        return written
+
+    def end(self, written: Written) -> tuple[float, int]:
+        """Return the score of the whole text, its end included, and how many units it has."""
+        done = self._told(written)
+        return done.score + self._checked(self.lm.finish(done.state), "the end"), done.units
+
+    def _add(self, written: Written, character: str) -> Written:
+        if character.isspace():
+            told = self._told(written)
+            return replace(told, space=told.units > 0)
+        if not self.waits:
+            return self._told(replace(written, pending=character))
+        if written.pending and (self.words or len(clusters(written.pending + character)) == 1):
+            return replace(written, pending=written.pending + character)
+        return replace(self._told(written), pending=character)
+
+    def _told(self, written: Written) -> Written:
+        """Tell the language model what it was not told yet, but for a space at the end."""
+        if not written.pending:
+            return written
+        if written.space and not self.words:
+            written = self._step(replace(written, space=False), SPACE)
+        return self._step(written, written.pending)
+
+    def _step(self, written: Written, symbol: str) -> Written:
+        score, state = self.lm.step(written.state, symbol)
+        pending = written.pending if symbol == SPACE else ""
+        return Written(state, written.score + self._checked(score, symbol), written.units + 1, pending)
+
+    def _checked(self, score: float, symbol: str) -> float:
+        # The search counts on it: what is above 0 could come back into a beam that has let it go.
+        if math.isnan(score) or score > _SLACK:
+            raise BadInput(
+                "the language model's score is no log-probability",
+                given=f"{score} for {symbol!r}",
+                fix="return natural logarithms of probabilities",
+            )
+        return min(score, 0.0)

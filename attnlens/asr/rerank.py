@@ -1,0 +1,268 @@
+"""From corpora to the table: N-best lists, demonstrations, scores, weights from dev, selection, comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from attnlens.asr.candidates import Candidates, score_candidates
+from attnlens.asr.copying import CopyRate, copy_rate
+from attnlens.asr.error_rate import count_errors
+from attnlens.asr.instruction import select_by_instruction
+from attnlens.asr.kneser_ney import train_ngram
+from attnlens.asr.nbest import NBest
+from attnlens.asr.prompted import ScoringLog, score_lists, write_transcript
+from attnlens.asr.rerank_spec import NgramPart, RerankSpec, SelectorPart
+from attnlens.asr.selection import Rule, make_rule, select
+from attnlens.asr.tabulate import ListTest
+from attnlens.asr.tuning import Interpolated, Weights, tune
+from attnlens.context.build import build_prompt
+from attnlens.context.controls import apply_control
+from attnlens.context.prompt import Prompt
+from attnlens.context.retrieval.base import Query, retrieve
+from attnlens.data.corpus import Corpus
+from attnlens.data.normalise import NORMALISERS
+from attnlens.data.utterance import Utterance
+from attnlens.errors import BadInput
+
+if TYPE_CHECKING:
+    from attnlens.asr.acoustic import AcousticModel
+    from attnlens.models.speechlm import SpeechLM
+
+__all__ = ["Reranked", "Tell", "rerank_language"]
+
+Tell = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much."""
+MEASURED = 3
+INTERPOLATED, JOINT, BONUS = "interpolated", "joint decoding", "token bonus alone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reranked:
+    """Everything of one language: its scored lists and what is to be compared, weights, costs, copies, remarks."""
+
+    corpus: Corpus
+    test: ListTest
+    nbest: tuple[NBest, ...]
+    candidates: Mapping[str, Sequence[Candidates]]
+    """By what scored them: the condition, controls, the n-gram model."""
+    weights: Mapping[str, Weights]
+    logs: tuple[ScoringLog, ...]
+    copies: CopyRate | None
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """Utterances with their lists."""
+
+    utterances: Sequence[Utterance]
+    lists: Sequence[NBest]
+
+
+@dataclass
+class _Desk:
+    """What is on the table while one language is worked on."""
+
+    spec: RerankSpec
+    corpus: Corpus
+    acoustic: AcousticModel
+    tell: Tell
+    scored: dict[str, Sequence[Candidates]] = field(default_factory=dict)
+    weights: dict[str, Weights] = field(default_factory=dict)
+    others: dict[str, Sequence[str]] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    logs: list[ScoringLog] = field(default_factory=list)
+    copies: CopyRate | None = None
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def same(self) -> Callable[[str], str]:
+        return NORMALISERS[self.spec.normaliser]
+
+    def lists(self, utterances: Sequence[Utterance], what: str, **options: Any) -> list[NBest]:
+        if not utterances:
+            return []
+        if self.spec.acoustic.beam is not None:
+            options["beam"] = self.spec.acoustic.beam
+
+        def tick(done: int) -> None:
+            self.tell(what, done, len(utterances))
+
+        return self.acoustic.nbest(utterances, n=self.spec.acoustic.n, tick=tick, **options)
+
+    def tuned(self, lists: Sequence[Candidates], dev: Sequence[Utterance], **grid: Sequence[float]) -> Weights:
+        spec = self.spec
+        return tune(lists, [one.text for one in dev], unit=spec.unit, normaliser=spec.normaliser, **grid)
+
+    def bonus_alone(self, lists: Sequence[Candidates], dev_lists: Sequence[Candidates], dev: _Heard) -> None:
+        """Show what the bonus per token gives without any language model: the rest of a gain is the model's."""
+        weights = self.tuned(dev_lists, dev.utterances, lm_weights=(0.0,))
+        self.weights[BONUS] = weights
+        self.others[BONUS] = [choice.text for choice in select(lists, Interpolated(weights))]
+        self.tags[BONUS] = f"no model, bonus {weights.bonus:g}"
+
+
+def rerank_language(
+    spec: RerankSpec, corpus: Corpus, acoustic: AcousticModel, lens: SpeechLM | None, *, tell: Tell | None = None
+) -> Reranked:
+    """Do everything for one language but the table, whose p-values are corrected over all languages together.
+
+    Weights are tuned on dev; without a dev split the rows that need them are left out, and a remark says so. Without a
+    speech LLM the n-gram model scores the lists.
+    """
+    if (lens is None) != (spec.selector is None):
+        raise BadInput("a selector needs its model, and a model its section", given=f"selector: {spec.selector}")
+    desk = _Desk(spec, corpus, acoustic, tell or (lambda _what, _done, _of: None))
+    test, dev = corpus.test[: spec.limit], corpus.dev[: spec.limit]
+    if not test:
+        raise BadInput(f"corpus {corpus.name!r} has nothing to transcribe", given="test: 0 utterances")
+    if not dev:
+        desk.remarks.append(f"{corpus.name} has no dev split: no tuned weights, so no row {INTERPOLATED!r}")
+    heard = _Heard(test, desk.lists(test, "listening to test")), _Heard(dev, desk.lists(dev, "listening to dev"))
+    main = "n-gram"
+    if spec.ngram is not None:
+        _rerank_by_ngram(desk, spec.ngram, *heard)
+    if spec.selector is not None and lens is not None:
+        main = spec.selector.asked
+        _rerank_by_prompt(desk, lens, spec.selector, *heard)
+    rules: dict[str, Rule] = {}
+    for name in spec.rules:
+        if name != INTERPOLATED:
+            rules[f"{main} {name}"] = make_rule(name)
+        elif main in desk.weights:
+            rules[f"{main} {name}"] = Interpolated(desk.weights[main])
+    return Reranked(
+        corpus=corpus,
+        test=ListTest(
+            language=corpus.name,
+            lists=desk.scored[main],
+            references=[one.text for one in test],
+            rules=rules,
+            others=desk.others,
+            clusters=_clusters(test),
+            tags=desk.tags,
+        ),
+        nbest=tuple(heard[0].lists),
+        candidates=desk.scored,
+        weights=desk.weights,
+        logs=tuple(desk.logs),
+        copies=desk.copies,
+        remarks=tuple(desk.remarks),
+    )
+
+
+def _rerank_by_ngram(desk: _Desk, part: NgramPart, test: _Heard, dev: _Heard) -> None:
+    """Re-rank with an n-gram model of the pool's texts, and decode with it in the beam."""
+    from attnlens.asr.acoustic import CtcModel
+
+    texts = [desk.same(one.text) for one in desk.corpus.pool]
+    ngram = train_ngram(texts, order=part.order, unit=part.unit, name="n-gram")
+    desk.scored["n-gram"] = score_candidates(test.lists, ngram)
+    if dev.utterances:
+        dev_scored = score_candidates(dev.lists, ngram)
+        desk.weights["n-gram"] = desk.tuned(dev_scored, dev.utterances)
+        if desk.spec.selector is None:
+            desk.bonus_alone(desk.scored["n-gram"], dev_scored, dev)
+        else:
+            chosen = select(desk.scored["n-gram"], Interpolated(desk.weights["n-gram"]))
+            desk.others["n-gram interpolated"] = [choice.text for choice in chosen]
+    if not isinstance(desk.acoustic, CtcModel):
+        desk.remarks.append("no joint decoding: the acoustic model is no CTC model")
+        return
+    lm, bonus = part.joint_weights[len(part.joint_weights) // 2], part.joint_bonuses[0]
+    if dev.utterances:
+        wrong = {}
+        for pair in product(part.joint_weights, part.joint_bonuses):
+            lists = desk.lists(dev.utterances, "tuning the beam", lm=ngram, lm_weight=pair[0], unit_bonus=pair[1])
+            wrong[pair] = _errors(desk, lists, dev.utterances)
+        lm, bonus = min(wrong, key=lambda pair: wrong[pair])
+        tuned_on = frozenset(one.id for one in dev.utterances)
+        desk.weights[JOINT] = Weights(lm=lm, bonus=bonus, tuned_on=tuned_on, errors=wrong[lm, bonus])
+    lists = desk.lists(test.utterances, "decoding jointly", lm=ngram, lm_weight=lm, unit_bonus=bonus)
+    desk.others[JOINT] = [one.best.text if len(one) else "" for one in lists]
+    desk.tags[JOINT] = f"n-gram in the beam, weight {lm:g}, bonus {bonus:g}{'' if dev.utterances else ', untuned'}"
+
+
+def _rerank_by_prompt(desk: _Desk, lens: SpeechLM, part: SelectorPart, test: _Heard, dev: _Heard) -> None:
+    """Score the lists after demonstrations, clean and controlled; let the model write or answer where that is asked."""
+    main = part.asked
+    prompts = _prompts(desk, part, test)
+    desk.scored[main] = _scored(desk, lens, prompts, test.lists, main)
+    if dev.utterances:
+        scored = _scored(desk, lens, _prompts(desk, part, dev), dev.lists, f"{main} on dev")
+        desk.weights[main] = desk.tuned(scored, dev.utterances)
+        desk.bonus_alone(desk.scored[main], scored, dev)
+    for control in part.controls if part.shots else ():
+        changed = [apply_control(one, control, seed=desk.spec.seed, corpus=desk.corpus) for one in prompts]
+        desk.scored[control] = _scored(desk, lens, changed, test.lists, control)
+        rule: str | Rule = Interpolated(desk.weights[main]) if main in desk.weights else "sum-logprob"
+        name = f"control: {control}"
+        desk.others[name] = [choice.text for choice in select(desk.scored[control], rule)]
+        desk.tags[name] = INTERPOLATED if main in desk.weights else "sum-logprob"
+    if part.controls and not part.shots:
+        desk.remarks.append("no controls: there are no demonstrations to change")
+    if part.instruction == "on":
+        answers = [select_by_instruction(lens, *pair) for pair in zip(prompts, test.lists, strict=True)]
+        desk.others["instruction"] = [one.text for one in answers]
+        obeyed = sum(one.how in ("exact", "number") for one in answers)
+        desk.tags["instruction"] = f"{obeyed} of {len(answers)} answers name a hypothesis"
+    if part.prompted is not None:
+        desk.others["prompted"], desk.copies = _written(desk, lens, prompts, part.prompted)
+        desk.tags["prompted"] = f"guard {part.prompted}"
+
+
+def _errors(desk: _Desk, lists: Sequence[NBest], said: Sequence[Utterance]) -> int:
+    texts = [one.best.text if len(one) else "" for one in lists]
+    found = count_errors([one.text for one in said], texts, unit=desk.spec.unit, normaliser=desk.spec.normaliser)
+    return int(found.errors.sum())
+
+
+def _prompts(desk: _Desk, part: SelectorPart, heard: _Heard) -> list[Prompt]:
+    queries = [
+        Query(one, hypothesis=listed.best.text if len(listed) else "")
+        for one, listed in zip(heard.utterances, heard.lists, strict=True)
+    ]
+    rankings = retrieve(queries, desk.corpus.pool, k=part.shots, retriever=part.retriever, seed=desk.spec.seed)
+    return [
+        build_prompt(
+            one,
+            [desk.corpus[name] for name in ranking.ids],
+            condition=part.asked,
+            template=part.template,
+            order=part.order,
+            seed=desk.spec.seed,
+        )
+        for one, ranking in zip(heard.utterances, rankings, strict=True)
+    ]
+
+
+def _scored(
+    desk: _Desk, lens: SpeechLM, prompts: Sequence[Prompt], lists: Sequence[NBest], what: str
+) -> list[Candidates]:
+    def tick(done: int) -> None:
+        desk.tell(f"scoring: {what}", done, len(lists))
+
+    found, log = score_lists(lens, prompts, lists, measure=0 if desk.logs else MEASURED, tick=tick)
+    desk.logs.append(log)
+    return found
+
+
+def _written(desk: _Desk, lens: SpeechLM, prompts: Sequence[Prompt], guard: str) -> tuple[list[str], CopyRate]:
+    texts = []
+    for number, prompt in enumerate(prompts, start=1):
+        texts.append(write_transcript(lens, prompt, guard=guard).text)
+        desk.tell("writing transcripts", number, len(prompts))
+    shown = [[one.text for one in prompt.demonstrations if one.text is not None] for prompt in prompts]
+    return texts, copy_rate(texts, shown, [prompt.target.text for prompt in prompts], normaliser=desk.spec.normaliser)
+
+
+def _clusters(utterances: Sequence[Utterance]) -> list[str] | None:
+    """Return speakers, or else recordings, where every utterance names one and there are enough for an interval."""
+    for name in ("speaker", "recording"):
+        labels = [getattr(one, name) for one in utterances]
+        if all(labels) and 1 < len(set(labels)) < len(labels):
+            return labels
+    return None

@@ -1,0 +1,162 @@
+"""One typed description of a re-ranking run: acoustic model, speech LLM, language models, rules."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from attnlens.asr.exposure import TrainedOn
+from attnlens.asr.repetition import GUARDS
+from attnlens.asr.selection import RULES
+from attnlens.context.controls import CONTROLS
+from attnlens.context.prompt import Condition, Order
+from attnlens.context.retrieval import RETRIEVERS
+from attnlens.context.templates import TEMPLATES
+from attnlens.data.normalise import NORMALISERS
+from attnlens.errors import BadInput, UnknownName
+
+__all__ = ["AcousticPart", "NgramPart", "RerankSpec", "SelectorPart", "read_rerank_spec"]
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+class AcousticPart(_Part):
+    """What makes the N-best lists."""
+
+    model: str | dict[str, str] = "organism"
+    """A folder or hub name, or one for each corpus by its name; `organism` is the shipped model of each language."""
+    trained_on: TrainedOn = "target"
+    """Whether the target language is in its training; `not-declared` says that nobody knows."""
+    n: Count = 10
+    """Hypotheses per utterance."""
+    beam: Count | None = None
+    """Prefixes kept by the search; None is the decoder's own choice."""
+
+
+class SelectorPart(_Part):
+    """The speech LLM that scores the hypotheses after demonstrations."""
+
+    model: str = "organism"
+    """What `attnlens.load` takes."""
+    adapter: str | None = None
+    dtype: str = "auto"
+    device: str | None = None
+    trained_on: TrainedOn = "not-declared"
+    condition: Condition = "micl"
+    shots: Annotated[int, Field(ge=0, strict=True)] = 8
+    retriever: str = "text"
+    """Text retrievers search with the acoustic 1-best."""
+    order: Order = "nearest-first"
+    template: str = "default"
+    controls: tuple[str, ...] = ("mismatched-pairs",)
+    """Each gives a row of its own, with the weights of the clean prompts."""
+    prompted: str | None = None
+    """A repetition guard: let the model also write the transcripts. None: it does not."""
+    instruction: Literal["on", "off"] = "off"
+    """Whether it is also asked to choose from the list in words."""
+
+    @property
+    def asked(self) -> Condition:
+        """The condition of the prompts: without demonstrations there is only one."""
+        return self.condition if self.shots else "asr"
+
+
+class NgramPart(_Part):
+    """An n-gram model of the pool's texts, as a re-ranker and in the beam."""
+
+    order: Count = 5
+    unit: Literal["words", "characters"] = "characters"
+    joint_weights: tuple[float, ...] = (0.3, 0.6, 1.0)
+    """Weights tried on dev for joint decoding; without dev the middle one stands."""
+    joint_bonuses: tuple[float, ...] = (0.0, 0.5)
+
+
+class RerankSpec(_Part):
+    """Describe a re-ranking run completely; unknown keys are refused.
+
+    >>> RerankSpec(corpora=["quechua"]).acoustic.n
+    10
+    >>> RerankSpec(corpora=["quechua"], rules=["z-scor"])
+    Traceback (most recent call last):
+    attnlens.errors.UnknownName: unknown selection rule 'z-scor'
+      present: interpolated, lm-only, paper-code, paper-text, per-token, sum-logprob, z-score
+      fix:     did you mean 'z-score'?
+    """
+
+    corpora: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names or paths, one language each."""
+    limit: Count | None = None
+    """At most so many utterances of test, and of dev, from the front."""
+    acoustic: AcousticPart = AcousticPart()
+    selector: SelectorPart | None = SelectorPart()
+    """None leaves the speech LLM out: the n-gram model then scores the lists."""
+    ngram: NgramPart | None = NgramPart()
+    rules: tuple[str, ...] = ("sum-logprob", "per-token", "paper-text", "paper-code", "z-score", "interpolated")
+    normaliser: str = "basic-unicode"
+    unit: Literal["words", "characters"] = "words"
+    """What weights are tuned for and comparisons count; both rates are told."""
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise _refusal(error) from None
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        # Unknown names are refused before anything is loaded.
+        for rule in self.rules:
+            RULES.require(rule)
+        NORMALISERS.require(self.normaliser)
+        if self.selector is None and self.ngram is None:
+            raise BadInput("nothing scores the hypotheses", given="selector: null, ngram: null", fix="name one")
+        if self.selector is not None:
+            RETRIEVERS.require(self.selector.retriever)
+            TEMPLATES.require(self.selector.template)
+            for control in self.selector.controls:
+                CONTROLS.require(control)
+            if self.selector.prompted is not None:
+                GUARDS.require(self.selector.prompted)
+        return self
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hex digits that name the results this spec describes."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def read_rerank_spec(path: Path | str, **changes: Any) -> RerankSpec:
+    """Read a spec from a YAML file; ``changes`` replace its keys."""
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"there is no spec file {path}", fix="check the path; experiments/asr holds examples")
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is no readable YAML: {str(error).splitlines()[0]}", fix="mend the file") from None
+    if not isinstance(fields, dict):
+        raise BadInput(f"{path} holds no mapping of keys to values", given=type(fields).__name__)
+    return RerankSpec(**{**fields, **changes})
+
+
+def _refusal(error: ValidationError) -> BadInput | UnknownName:
+    first = error.errors()[0]
+    *parents, last = (str(part) for part in first["loc"]) if first["loc"] else ("spec",)
+    if first["type"] == "extra_forbidden":
+        parts: dict[str, type[BaseModel]] = {"acoustic": AcousticPart, "selector": SelectorPart, "ngram": NgramPart}
+        part = parts.get(parents[0], RerankSpec) if parents else RerankSpec
+        return UnknownName.among("key of the re-ranking spec", last, sorted(part.model_fields))
+    key = ".".join([*parents, last])
+    given = None if first["type"] == "missing" else repr(first["input"])
+    return BadInput(f"re-ranking spec, {key}: {first['msg']}", given=given, fix="mend that key")
