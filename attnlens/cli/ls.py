@@ -34,6 +34,12 @@ def _registered(module: str, name: str) -> Callable[[], list[Row]]:
     return rows
 
 
+def _models() -> list[Row]:
+    return _registered("attnlens.models.registry", "CHECKPOINTS")() + _registered(
+        "attnlens.models.registry", "FAMILIES"
+    )()
+
+
 def _plugins(what: str, group: str) -> Callable[[], list[Row]]:
     def rows() -> list[Row]:
         from attnlens.registry import Registry
@@ -44,13 +50,19 @@ def _plugins(what: str, group: str) -> Callable[[], list[Row]]:
 
 
 KINDS: dict[str, Callable[[], list[Row]]] = {
-    "models": _registered("attnlens.models.registry", "FAMILIES"),
+    "models": _models,
+    "corpora": _registered("attnlens.run.corpora", "CORPORA"),
+    "steps": _registered("attnlens.run.after", "AFTER"),
     "templates": _registered("attnlens.context.templates", "TEMPLATES"),
     "conditions": _conditions,
     "retrievers": _registered("attnlens.context.retrieval", "RETRIEVERS"),
     "controls": _registered("attnlens.context.controls", "CONTROLS"),
     "normalisers": _registered("attnlens.data.normalise", "NORMALISERS"),
     "measures": _registered("attnlens.capture.measures", "MEASURES"),
+    "views": _registered("attnlens.traces.views", "VIEWS"),
+    "figures": _registered("attnlens.plots.catalogue", "FIGURES"),
+    "rules": _registered("attnlens.asr.selection", "RULES"),
+    "guards": _registered("attnlens.asr.repetition", "GUARDS"),
     "recipes": _plugins("recipe", "attnlens.recipes"),
 }
 

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from attnlens import __version__
-from attnlens.cli import data, doctor, ls, prompt, traces, train, validate
+from attnlens.cli import data, doctor, ls, plan, plot, prompt, rerank, traces, train, transcribe, validate
+from attnlens.cli import report as reporting
+from attnlens.cli import run as running
 from attnlens.cli.failure import explain, report
 from attnlens.cli.output import out
 from attnlens.errors import AttnlensError
@@ -18,6 +20,12 @@ __all__ = ["app", "run"]
 
 EXAMPLES = """
 Examples:
+
+  attnlens run                                      measure the default, and print the answer
+
+  attnlens run spec.yaml --out runs/mine            the same command again goes on where it stopped
+
+  attnlens plan spec.yaml                           what would be done, and what would it cost?
 
   attnlens ls models                                which models can be looked into
 
@@ -28,6 +36,18 @@ Examples:
   attnlens prompt show corpus/ --model tiny:qwen3-asr --shots 2
 
   attnlens doctor tiny:qwen2-audio                  does attnlens see this model exactly?
+
+  attnlens train recipe.yaml --out runs/joint       train by a recipe; the same command resumes
+
+  attnlens plot runs/default modality_bias          figures, each with its data beside it
+
+  attnlens report runs/default --tokens 4           one page with everything in it, to open in a browser
+
+  attnlens rerank spec.yaml --out runs/rerank       choose among an acoustic model's hypotheses, and compare
+
+  attnlens transcribe corpus/ new/*.wav             transcripts by a few examples
+
+  attnlens traces info runs/default/traces.zarr     what is in a store, and is it whole?
 
 The flags below work before and after a sub-command.
 
@@ -42,9 +62,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("run")(running.run)
+app.command("plan")(plan.plan)
 app.command("ls")(ls.ls)
 app.command("train")(train.train)
+app.command("rerank")(rerank.rerank)
+app.command("transcribe")(transcribe.transcribe)
 app.command("validate")(validate.validate)
+app.command("plot")(plot.plot)
+app.command("report")(reporting.report)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(prompt.app, name="prompt")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Output", "out"]
+__all__ = ["Output", "out", "steps"]
 
 Volume = Literal["quiet", "normal", "verbose"]
 
@@ -49,6 +50,17 @@ class Output:
         """Tell something that is not the result."""
         if not self.quiet:
             sys.stderr.write(text + "\n")
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str], None]]:
+    """Show on stderr what is being done, one line that goes away; gives the function to call with each step's name."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=out.console(stderr=True), disable=out.quiet, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda name: bar.update(task, description=name)
 
 
 out = Output()

@@ -18,9 +18,25 @@ from attnlens.data.corpus import Split
 from attnlens.data.normalise import NORMALISERS
 from attnlens.errors import UnknownName
 from attnlens.models.registry import require_model
+from attnlens.run.after import AFTER
 from attnlens.run.refusal import refusal
 
-__all__ = ["ContextSpec", "DataSpec", "ExecutionSpec", "ModelSpec", "RunSpec"]
+__all__ = [
+    "DEFAULT_CORPORA",
+    "DEFAULT_MODEL",
+    "ContextSpec",
+    "DataSpec",
+    "DecodingSpec",
+    "ExecutionSpec",
+    "ModelSpec",
+    "RunSpec",
+    "TracingSpec",
+]
+
+MEASURES = ("entropy", "max", "contribution", "logit_effect")
+DEFAULT_MODEL = "organism"
+DEFAULT_CORPORA = ("guarani", "quechua", "maori")
+"""What a run reads when nobody says otherwise: this model and these corpora, and no other place names them."""
 
 
 def _split(value: Any) -> Any:
@@ -57,7 +73,7 @@ class _Part(BaseModel):
 class ModelSpec(_Part):
     """Which model answers, and how it is loaded."""
 
-    name: str = "tiny:qwen3-asr"
+    name: str = DEFAULT_MODEL
     """A registered name (`attnlens ls models`), a local checkpoint folder, or a hub name with a slash."""
     revision: str | None = None
     """The hub revision; None is the newest, and the resolved one is recorded."""
@@ -74,8 +90,10 @@ class ModelSpec(_Part):
 class DataSpec(_Part):
     """Which recordings are read, and how their text is compared."""
 
-    corpora: Names = ()
+    corpora: Names = DEFAULT_CORPORA
     """Registered corpora or paths of manifests and folders, one language each."""
+    hypotheses: Path | None = None
+    """What an acoustic model heard in each target, the query of text retrievers: JSON lines with `id` and `text`."""
     split: Split = "test"
     """The split whose utterances are transcribed; demonstrations always come from `pool`."""
     limit: Annotated[int, BeforeValidator(_no_bool), Field(ge=1)] | None = None
@@ -93,7 +111,7 @@ class ContextSpec(_Part):
     """Which modalities the context shows; `attnlens ls conditions` explains each."""
     shots: Counts = (0, 1, 4, 8)
     """Numbers of demonstrations."""
-    retriever: str = "text"
+    retriever: str = "audio"
     """How demonstrations are chosen; `attnlens ls retrievers`."""
     order: Order = "nearest-first"
     """Where the best demonstration stands."""
@@ -107,6 +125,24 @@ class ContextSpec(_Part):
     """What happens to a prompt longer than the model's context."""
 
 
+class TracingSpec(_Part):
+    """What is measured while the reference is read along, and how it is kept."""
+
+    measures: Names = ("entropy",)
+    """Beside the masses: `entropy`, `max`, `contribution`, `logit_effect`."""
+    precision: Literal["float32", "float16"] = "float32"
+    """How masses are stored; `float16` halves the store and loses weights below 3e-8."""
+
+
+class DecodingSpec(_Part):
+    """What is transcribed; always greedily."""
+
+    conditions: Annotated[tuple[Condition, ...], BeforeValidator(_split)] = ("asr", "t-icl", "icl", "micl", "a-icl")
+    """In which conditions answers are generated; `t-icl` hears no target, so its answer is a guess and a floor."""
+    max_new_tokens: Annotated[int, BeforeValidator(_no_bool), Field(ge=1)] = 96
+    """Where an answer that does not end is cut off."""
+
+
 class ExecutionSpec(_Part):
     """Where and how the work is done. No part of the spec's hash: it must not change a result."""
 
@@ -115,7 +151,13 @@ class ExecutionSpec(_Part):
     scheduler: str | None = None
     """The address of a running Dask scheduler."""
     workers: Annotated[int, BeforeValidator(_no_bool), Field(ge=1)] = 1
-    """Processes of a local cluster."""
+    """Processes of a local cluster, or jobs of a cluster that `cluster` names."""
+    cluster: str | None = None
+    """A Dask cluster class as `module:Class`, such as `dask_jobqueue:SLURMCluster`."""
+    cluster_options: dict[str, Any] = {}
+    """What that class is called with."""
+    after: Names = ("report",)
+    """What is made of the results: figures and the report; empty for nothing."""
     on_error: Literal["continue", "stop"] = "continue"
     """Whether an item that fails is recorded and passed over, or ends the run."""
 
@@ -144,6 +186,8 @@ class RunSpec(_Part):
     model: ModelSpec = ModelSpec()
     data: DataSpec = DataSpec()
     context: ContextSpec = ContextSpec()
+    tracing: TracingSpec = TracingSpec()
+    decoding: DecodingSpec = DecodingSpec()
     execution: ExecutionSpec = ExecutionSpec()
 
     if not TYPE_CHECKING:  # the plugin's synthesised signature is the better one for readers and checkers
@@ -163,11 +207,17 @@ class RunSpec(_Part):
         NORMALISERS.require(self.data.normaliser)
         for control in self.context.controls:
             CONTROLS.require(control)
+        for step in self.execution.after:
+            AFTER.require(step)
+        for measure in self.tracing.measures:
+            if measure not in MEASURES:
+                raise UnknownName.among("measure of a trace", measure, MEASURES)
         return self
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Self:
-        for values in (self.seeds, self.context.conditions, self.context.shots, self.context.controls):
+        context, measures = self.context, self.tracing.measures
+        for values in (self.seeds, context.conditions, context.shots, context.controls, self.data.corpora, measures):
             _distinct(values)
         return self
 

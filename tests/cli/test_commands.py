@@ -42,11 +42,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_shows_every_command_with_examples() -> None:
     page = shell("--help")
     assert page.returncode == 0
-    for word in ["ls", "validate", "data", "prompt", "Examples", "--json", "Exit codes"]:
+    commands = ["run", "plan", "plot", "report", "ls", "validate", "data", "prompt", "doctor", "train", "traces"]
+    for word in [*commands, "Examples", "--json", "Exit codes"]:
         assert word in page.stdout
 
 
-@pytest.mark.parametrize("command", [["ls"], ["validate"], ["data", "check"], ["prompt", "show"]])
+COMMANDS = "run, plan, plot, report, ls, validate, doctor, train, data check, prompt show, traces info"
+
+
+@pytest.mark.parametrize("command", [words.split() for words in COMMANDS.split(", ")], ids=" ".join)
 def test_every_command_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "Example" in told([*command, "--help"], capsys)
 

@@ -22,7 +22,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 CASES = {
-    "unknown command": (["vlidate"], ["unknown command 'vlidate'", "did you mean 'validate'?", "ls, prompt"]),
+    "unknown command": (["vlidate"], ["unknown command 'vlidate'", "did you mean 'validate'?", "data, doctor"]),
     "unknown sub-command": (["data", "chekc"], ["unknown command 'chekc'", "did you mean 'check'?"]),
     "unknown flag": (["validate", "--shotz", "1"], ["unknown flag '--shotz'", "did you mean '--shots'?", "--set"]),
     "unknown kind": (["ls", "modles"], ["unknown kind of name 'modles'", "did you mean 'models'?"]),

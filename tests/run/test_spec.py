@@ -27,7 +27,7 @@ specs = st.builds(
     subsets,
     counts,
     counts,
-    st.lists(st.text("abñ/: #-'\"no", min_size=1, max_size=8).filter(str.strip), max_size=3),
+    st.lists(st.text("abñ/: #-'\"no", min_size=1, max_size=8).filter(str.strip), max_size=3, unique=True),
     st.none() | st.integers(1, 9),
 )
 
@@ -61,7 +61,7 @@ def test_the_hash_does_not_drift_unnoticed() -> None:
     assert RunSpec().canonical().startswith('{"context":{"conditions":["asr","t-icl"')
 
 
-HASH = "88f752839cdea5ff"
+HASH = "3de07bec27eb3630"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,111 @@
+"""``attnlens plan``: what would a run do, and what would it cost?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from attnlens.cli import options
+from attnlens.cli.output import out
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from attnlens.run.estimate import Estimate
+    from attnlens.run.plan import Plan
+
+__all__ = ["plan", "render_plan"]
+
+
+def plan(
+    spec: options.SpecFile = None,
+    *,
+    model: options.Model = None,
+    corpora: options.Corpora = None,
+    conditions: options.Conditions = None,
+    shots: options.Shots = None,
+    retriever: options.Retriever = None,
+    controls: options.Controls = None,
+    seeds: options.Seeds = None,
+    set_: options.Set = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Load the model and time two items, to know time and memory.")
+    ] = False,
+) -> None:
+    """Print the items of a run and what they cost, before anything runs; without --measure no weights are loaded.
+
+    Examples: `attnlens plan`, `attnlens plan spec.yaml --measure`
+    """
+    from attnlens.run.bench import Bench
+    from attnlens.run.carry_out import probe
+    from attnlens.run.estimate import estimate
+    from attnlens.run.plan import make_plan
+
+    resolved = options.resolve(
+        spec,
+        sets=set_,
+        model=model,
+        corpora=corpora,
+        conditions=conditions,
+        shots=shots,
+        retriever=retriever,
+        controls=controls,
+        seeds=seeds,
+    )
+    made = make_plan(resolved)
+    cost = estimate(made, facts=Bench(resolved).facts(probe(made.items)) if measure else None)
+    data: dict[str, Any] = {
+        "hash": resolved.hash,
+        "estimate": cost.to_dict(),
+        "left_out": made.left_out,
+        "items": [item.to_row() for item in made.items],
+    }
+    out.emit(data, lambda console: render_plan(console, made, cost))
+
+
+def render_plan(console: Console, plan: Plan, cost: Estimate) -> None:
+    """Draw the plan by group, and what it costs."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("condition", "shots", "control", *dict.fromkeys(item.corpus for item in plan.items)):
+        table.add_column(name, justify="left" if name in ("condition", "control") else "right")
+    groups = plan.groups()
+    corpora = list(dict.fromkeys(corpus for corpus, *_ in groups))
+    for condition, shots, control in dict.fromkeys(key[1:] for key in groups):
+        counts = [str(len(groups.get((corpus, condition, shots, control), []))) for corpus in corpora]
+        table.add_row(condition, str(shots), control, *counts)
+    console.print(table)
+    for reason, count in plan.left_out.items():
+        console.print(f"left out: {reason} ({count:,})", markup=False, soft_wrap=True)
+    memory = "memory unknown before the model is loaded"
+    if cost.memory is not None:
+        memory = f"memory about {size(cost.memory)} ({size(cost.weights or 0)} of weights)"
+    time = "time unknown before the model is loaded (--measure)"
+    if cost.seconds is not None:
+        workers = plan.spec.execution.workers if plan.spec.execution.executor == "dask" else 1
+        time = f"about {duration(cost.seconds / workers)}"
+    console.print(
+        f"{cost.items:,} items to do; {cost.positions:,} tokens to read, the longest prompt {cost.longest:,}, "
+        f"at most {cost.tokens_made:,} to write\n{time}; {memory}; disk up to {size(cost.disk)}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it."""
+    if seconds < 90:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"  # noqa: PLR2004
+
+
+def size(count: float) -> str:
+    """Return a number of bytes as people say it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:  # noqa: PLR2004
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

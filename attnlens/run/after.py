@@ -1,0 +1,17 @@
+"""What is made of a run once its tables are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from attnlens.registry import Registry
+
+__all__ = ["AFTER"]
+
+AFTER: Registry[Callable[[Path], object]] = Registry(
+    "step after a run",
+    group="attnlens.after_run",
+    builtin={"report": ("attnlens.run.report:report_run", "figures/ and report.html, with a few utterances in detail")},
+)
+"""Called with the run directory."""

@@ -1,0 +1,287 @@
+"""A run from its spec to its tables: plan, directory, executor, answer; begun anew or gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from attnlens.errors import AttnlensError, DamagedStore, listing
+from attnlens.run.after import AFTER
+from attnlens.run.bench import Bench, Facts
+from attnlens.run.folder import LOG, RunFolder, default_folder, read_table, writing
+from attnlens.run.plan import Plan, make_plan
+from attnlens.run.provenance import keep_provenance
+from attnlens.run.rows import compact_rows, read_rows
+from attnlens.run.spec import RunSpec
+from attnlens.run.tables import TABLES, make_tables
+from attnlens.run.watch import Silent, Watcher
+
+if TYPE_CHECKING:
+    from attnlens.run.item import Item
+    from attnlens.traces.layout import Layout
+    from attnlens.traces.writing import TraceStore
+
+__all__ = ["Outcome", "run_spec"]
+
+NAMED = 3
+WORTH_TIMING = 10
+REGION = 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, and where it lies."""
+
+    folder: Path
+    ended: Literal["finished", "failures", "stopped"]
+    planned: int
+    finished: int
+    failed: dict[str, str] = field(default_factory=dict)
+    """Why, by item id."""
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        counts = {"folder": str(self.folder), "ended": self.ended, "planned": self.planned, "finished": self.finished}
+        return {**counts, "failed": self.failed, "tables": self.tables}
+
+
+Planned = Callable[[Plan, Facts, "Sequence[Item]"], None]
+
+
+def run_spec(
+    spec: RunSpec,
+    out: Path | str | None = None,
+    *,
+    watch: Watcher | None = None,
+    planned: Planned | None = None,
+) -> Outcome:
+    """Carry a spec out, or go on where the last call stopped; what is finished is never computed again.
+
+    Parameters
+    ----------
+    out
+        The run directory; by default ``runs/<name>-<hash>``, so that the same spec finds its own results.
+    watch
+        Told of everything that happens.
+    planned
+        Called before the first item with the plan, with what is known of the loaded model, and with the items due.
+
+    >>> import tempfile
+    >>> spec = RunSpec(
+    ...     model={"name": "tiny:qwen3-asr"},
+    ...     data={"corpora": "synthetic", "limit": 1},
+    ...     context={"shots": "0"},
+    ...     decoding={"max_new_tokens": 3},
+    ...     execution={"after": []},
+    ... )
+    >>> outcome = run_spec(spec, tempfile.mkdtemp())
+    >>> outcome.ended, outcome.finished
+    ('finished', 2)
+    """
+    folder = RunFolder(Path(out) if out is not None else default_folder(spec))
+    watch = watch or Silent()
+    with folder.opened(spec):
+        LOG.info("begun: spec %s", spec.hash)
+        known = _known(folder, watch)
+        if known is not None:
+            watch.said(f"everything is finished already: {known.finished:,} items in {folder.path}")
+            return known
+        outcome = _Session(spec, folder, watch, planned or (lambda _plan, _facts, _due: None)).go()
+        LOG.info("ended: %s, %d of %d items", outcome.ended, outcome.finished, outcome.planned)
+        return outcome
+
+
+def _known(folder: RunFolder, watch: Watcher) -> Outcome | None:
+    """Return the outcome of a directory in which nothing is left to do, without loading a model."""
+    from attnlens.traces.writing import TraceStore
+
+    if not folder.traces.exists():
+        return None
+    _mend(folder, watch)
+    items = folder.read_items()
+    there = all((folder.tables / f"{name}.csv").exists() for name in TABLES)
+    if not there or {row["status"] for row in items} != {"finished"} or TraceStore.open(folder.traces).unfinished():
+        return None
+    tables = {name: read_table(folder.tables / f"{name}.csv") for name in TABLES}
+    return Outcome(folder.path, "finished", len(items), len(items), tables=tables)
+
+
+def _mend(folder: RunFolder, watch: Watcher) -> None:
+    """Take the marks off items that call themselves finished and are not what was measured."""
+    from attnlens.traces.check import check_store
+    from attnlens.traces.writing import TraceStore
+
+    with writing(folder.path):
+        tick = partial(_checked, watch)
+        damaged = dict(check_store(folder.traces, tick=tick).damaged)
+        store = TraceStore.open(folder.traces)
+        store.redo(damaged)
+        rows = read_rows(folder.rows)
+        lost = [name for name in store.finished() if rows.get(name, {}).get("status") != "finished"]
+        store.redo(lost)
+    damaged |= dict.fromkeys(lost, "its row is lost")
+    if damaged:
+        count = f"{len(damaged):,} finished item{'s' if len(damaged) > 1 else ''} cannot be trusted"
+        told = f"{count} and will be done again: {next(iter(damaged.values()))}"
+        watch.said(told)
+        LOG.warning("%s (%s)", told, listing(damaged, at_most=NAMED))
+
+
+def _checked(watch: Watcher, done: int, of: int) -> None:
+    watch.started(f"checking region {done:,} of {of:,}")
+
+
+class _Session:
+    def __init__(self, spec: RunSpec, folder: RunFolder, watch: Watcher, planned: Planned) -> None:
+        self.spec = spec
+        self.folder = folder
+        self.watch = watch
+        self.planned = planned
+
+    def go(self) -> Outcome:
+        self.watch.said("planning")
+        plan = make_plan(self.spec, tick=lambda name: self.watch.started(f"planning {name}"))
+        if self.spec.execution.executor == "dask":
+            return self._with_workers(plan)
+        bench = Bench(self.spec)
+        self._now(f"loading {self.spec.model.name}")
+        facts = bench.facts(probe(self._due(plan)))
+        return self._carry(plan, facts, partial(self._local, bench))
+
+    def _now(self, doing: str) -> None:
+        self.watch.said(doing)
+        self.watch.started(doing)
+
+    def _local(self, bench: Bench, due: list[Item], store: TraceStore) -> None:
+        from attnlens.run.keeper import Keeper
+        from attnlens.run.local import run_local
+
+        keeper = Keeper(store, self.folder.rows)
+        run_local(bench, due, keeper, self.watch, on_error=self.spec.execution.on_error)
+
+    def _with_workers(self, plan: Plan) -> Outcome:
+        from attnlens.run.cluster import Workers
+
+        self._now("starting workers")
+        with Workers(self.spec.execution) as workers:
+            self._now(f"loading {self.spec.model.name} on a worker")
+            facts = workers.facts(self.spec, probe(self._due(plan)))
+            run = partial(workers.run, rows=self.folder.rows.absolute(), weights=facts.weights, watch=self.watch)
+            return self._carry(plan, facts, lambda due, store: run(self.spec, due, store))
+
+    def _due(self, plan: Plan) -> list[Item]:
+        """Return what is left to do, in order."""
+        from attnlens.traces.writing import TraceStore
+
+        if not self.folder.traces.exists():
+            return list(plan.items)
+        done = set(TraceStore.open(self.folder.traces).finished())
+        return [item for item in plan.items if item.id not in done]
+
+    def _carry(self, plan: Plan, facts: Facts, execute: Callable[[list[Item], TraceStore], None]) -> Outcome:
+        with writing(self.folder.path):
+            keep_provenance(self.folder.path, self.spec, facts)
+            store = self._store(plan, facts)
+        due = self._due(plan)
+        self.planned(plan, facts, due)
+        self.folder.write_items(plan.items, read_rows(self.folder.rows))
+        self.watch.begun(len(plan.items), len(plan.items) - len(due))
+        stopped = False
+        try:
+            with writing(self.folder.path):
+                execute(due, store)
+        except KeyboardInterrupt:
+            stopped = True
+        except AttnlensError:
+            # What stopped the run may also keep this from being written; the first of the two is the reason.
+            with contextlib.suppress(AttnlensError):
+                self._written(plan, store)
+            raise
+        return self._outcome(plan, self._written(plan, store), stopped=stopped)
+
+    def _store(self, plan: Plan, facts: Facts) -> TraceStore:
+        from attnlens.traces.writing import TraceStore
+
+        layout = layout_of(plan, facts)
+        # Absolute, since workers may stand in other folders.
+        path = self.folder.traces.absolute()
+        return TraceStore.open(path, expect=layout) if path.exists() else TraceStore.create(path, layout)
+
+    def _written(self, plan: Plan, store: TraceStore) -> dict[str, dict[str, Any]]:
+        """Write ``items.csv`` of what the store really holds, and return its rows."""
+        done = set(store.finished())
+        with writing(self.folder.path):
+            found = compact_rows(self.folder.rows, [item.id for item in plan.items])
+        rows = {name: row for name, row in found.items() if name in done or row["status"] == "failed"}
+        self.folder.write_items(plan.items, rows)
+        return rows
+
+    def _outcome(self, plan: Plan, rows: Mapping[str, Mapping[str, Any]], *, stopped: bool) -> Outcome:
+        failed = {name: str(row["error"]) for name, row in rows.items() if row["status"] == "failed"}
+        for name, why in failed.items():
+            LOG.error("item %s failed: %s", name, why)
+        finished = len(rows) - len(failed)
+        tables: dict[str, list[dict[str, Any]]] = {}
+        if not stopped:
+            self.watch.said("counting")
+            tables = self._tables(plan)
+        complete = finished == len(plan.items)
+        ended: Literal["finished", "failures", "stopped"] = (
+            "stopped" if stopped else "finished" if complete else "failures"
+        )
+        return Outcome(self.folder.path, ended, len(plan.items), finished, failed, tables)
+
+    def _tables(self, plan: Plan) -> dict[str, list[dict[str, Any]]]:
+        try:
+            tables = make_tables(self.folder.read_items(), self.folder.traces, normaliser=self.spec.data.normaliser)
+        except DamagedStore as error:
+            error.fix = "run the same command again: only what is damaged is measured again"
+            raise
+        for name, rows in tables.items():
+            self.folder.write_table(self.folder.tables / f"{name}.csv", rows)
+        for name in self.spec.execution.after:
+            self.watch.said(f"making the {name}")
+            try:
+                AFTER[name](self.folder.path)
+            except AttnlensError as error:
+                # What was measured stands, whatever a drawing lacks.
+                self.watch.said(f"{name} was left out: {error.message}")
+                LOG.warning("%s was left out: %s", name, error)
+        # Read back, so that a run that was finished before tells the same to the last digit.
+        return {name: read_table(self.folder.tables / f"{name}.csv") for name in TABLES}
+
+
+def probe(items: Sequence[Item]) -> list[Item]:
+    """Return the shortest and the longest of some items: what lies between takes a time between theirs.
+
+    None of a handful: they are done as soon as timed.
+    """
+    ordered = sorted(items, key=lambda item: item.positions)
+    return [] if len(ordered) < WORTH_TIMING else [ordered[0], ordered[-1]]
+
+
+def layout_of(plan: Plan, facts: Facts) -> Layout:
+    """Return the store that a plan fills."""
+    from dataclasses import replace
+
+    from attnlens.traces.layout import Layout
+
+    columns = [item.coordinates() for item in plan.items]
+    layout = Layout(
+        items={name: [one[name] for one in columns] for name in columns[0]},
+        layers=facts.layers,
+        heads=facts.heads,
+        demos=plan.demos,
+        attrs=facts.attrs,
+        spec_hash=plan.spec.hash,
+        measures=plan.spec.tracing.measures,
+        precision=plan.spec.tracing.precision,
+    )
+    # Items are written several at once; regions that hold as many make that one file per variable.
+    together = 1 << max(min(REGION, len(plan.items) // REGION), 1).bit_length() - 1
+    return layout if layout.region_size >= together else replace(layout, region=together)

@@ -1,0 +1,157 @@
+"""The executor of many processes: the same items as tasks of a Dask cluster, each worker writing its own regions."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from attnlens.errors import BadInput
+from attnlens.run.bench import Done, Facts, failure
+from attnlens.run.item import Item
+from attnlens.run.rows import append_rows
+from attnlens.run.spec import ExecutionSpec, RunSpec
+from attnlens.run.watch import Watcher
+from attnlens.run.worker import carry, describe
+
+if TYPE_CHECKING:
+    from attnlens.traces.writing import TraceStore
+
+__all__ = ["Workers"]
+
+PATIENCE = 60.0
+"""Seconds until a scheduler that does not answer counts as absent."""
+
+
+class Workers:
+    """A cluster for the length of a run: one that is running, one of this machine, or one that a class makes.
+
+    What the cluster does about lost workers is Dask's: a task whose worker died is given to another. An item that was
+    written before is then passed over, and one that two workers computed is kept once.
+    """
+
+    def __init__(self, execution: ExecutionSpec) -> None:
+        self.execution = execution
+        self._stack = contextlib.ExitStack()
+        self.client: Any = None
+
+    def __enter__(self) -> Self:
+        distributed = _distributed()
+        with self._stack as stack:
+            where = self.execution.scheduler or stack.enter_context(_cluster(self.execution))
+            try:
+                self.client = stack.enter_context(distributed.Client(where, timeout=PATIENCE, set_as_default=False))
+            except OSError as error:
+                raise BadInput(
+                    f"no Dask scheduler answers at {self.execution.scheduler}: {error}",
+                    fix="start one with `dask scheduler` and pass its address, or use --local-workers",
+                ) from None
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            self._stack.__exit__(*raised)
+
+    def facts(self, spec: RunSpec, probe: Sequence[Item]) -> Facts:
+        """Return what a worker knows of the model; the first that there is loads it."""
+        found: Facts = self.client.submit(describe, spec, list(probe), pure=False).result()
+        return found
+
+    def run(
+        self, spec: RunSpec, items: Sequence[Item], store: TraceStore, rows: Path, *, weights: str, watch: Watcher
+    ) -> None:
+        """Have items computed and kept by the workers; return when each is done, failed, or given up."""
+        distributed = _distributed()
+        waiting: dict[Any, list[Item]] = {}
+
+        def submit(batch: list[Item]) -> Any:
+            future = self.client.submit(carry, spec, batch, store.path, rows, weights=weights, pure=False)
+            waiting[future] = batch
+            return future
+
+        tasks = [submit(batch) for batch in _batches(items, store)]
+        done = distributed.as_completed(tasks, loop=self.client.loop)
+        watch.started(f"{len(waiting)} tasks on {len(self.client.scheduler_info()['workers'])} workers")
+        try:
+            for future in done:
+                batch = waiting.pop(future)
+                for result in self._results(future, batch, rows, lambda one: done.add(submit([one]))):
+                    watch.finished(result)
+                    if result.failed and self.execution.on_error == "stop":
+                        return
+        finally:
+            # Ctrl-C, --fail-fast: what a worker has begun it ends and keeps, nothing else is begun.
+            if waiting and self.client.status == "running":
+                self.client.cancel(list(waiting))
+
+    def _results(self, future: Any, batch: list[Item], rows: Path, again: Any) -> list[Done]:
+        distributed = _distributed()
+        if future.status in ("cancelled", "lost"):
+            raise _lost_scheduler()
+        try:
+            found: list[Done] = future.result()
+        except (distributed.CancelledError, distributed.comm.CommClosedError, TimeoutError):
+            raise _lost_scheduler() from None
+        except distributed.scheduler.KilledWorker as error:
+            if len(batch) == 1:
+                # Who died could not write how.
+                died = failure(batch[0], error)
+                append_rows(rows, [died.row])
+                return [died]
+            # One of these brings workers down; alone, the others are not blamed for it.
+            for item in batch:
+                again(item)
+            return []
+        return found
+
+
+def _batches(items: Sequence[Item], store: TraceStore) -> Iterator[list[Item]]:
+    """Put items that share files of the store together, so that workers never wait for each other's locks."""
+    size = store.layout.region_size
+    rows = dict(zip((item.id for item in items), store.layout.rows([item.id for item in items]), strict=True))
+    for _, batch in groupby(items, key=lambda item: rows[item.id] // size):
+        yield list(batch)
+
+
+def _cluster(execution: ExecutionSpec) -> Any:
+    if execution.cluster is None:
+        # Memory is a model's own affair; Dask would kill what it takes for a leak.
+        return _distributed().LocalCluster(
+            n_workers=execution.workers,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs=logging.ERROR,
+        )
+    module, _, name = execution.cluster.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), name)(**execution.cluster_options)
+    except (ImportError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(
+            f"no cluster can be made of execution.cluster: {error}",
+            given=f"{execution.cluster}, {execution.cluster_options}",
+            fix="write module:Class, such as dask_jobqueue:SLURMCluster, and its options in execution.cluster_options",
+        ) from error
+    made.scale(execution.workers)
+    return made
+
+
+def _distributed() -> Any:
+    try:
+        import distributed
+    except ImportError:
+        raise BadInput("dask is not installed", fix="install attnlens[dask], or use --executor local") from None
+    return distributed
+
+
+def _lost_scheduler() -> BadInput:
+    return BadInput(
+        "the connection to the Dask scheduler was lost",
+        present="what was finished is on disk, and workers that are left may finish more",
+        fix="when the scheduler is back, run the same command again: it goes on from there",
+    )

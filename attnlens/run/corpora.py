@@ -1,0 +1,71 @@
+"""Corpora by name: what a spec may read without giving a path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from attnlens.data.corpus import Corpus, OnBad
+from attnlens.data.read import read_corpus
+from attnlens.errors import BadInput, UnknownName
+from attnlens.registry import Registry
+
+__all__ = ["CORPORA", "find_corpus", "read_hypotheses"]
+
+CORPORA: Registry[Callable[[], Corpus]] = Registry(
+    "corpus",
+    group="attnlens.corpora",
+    builtin={
+        "guarani": (
+            "attnlens.organism.shipped:guarani",
+            "synthetic speech of the UN declaration; the organism's target",
+        ),
+        "maori": ("attnlens.organism.shipped:maori", "the same in Maori"),
+        "quechua": ("attnlens.organism.shipped:quechua", "the same in Ayacucho Quechua"),
+        "synthetic": ("attnlens.testing:corpus", "tones with made-up words: for tries and tests"),
+    },
+)
+"""Functions without arguments that return a corpus, by name."""
+
+
+def find_corpus(name: str, *, on_bad: OnBad = "refuse") -> Corpus:
+    """Return a registered corpus, or read the one at a path.
+
+    >>> find_corpus("synthetic")
+    Corpus('synthetic', language='xx', pool=8, dev=2, test=4)
+    """
+    if name in CORPORA:
+        return CORPORA[name]()
+    if not Path(name).exists():
+        raise UnknownName.among("corpus", name, CORPORA, fix="pass one of these, or the path of a manifest or a folder")
+    return read_corpus(name, on_bad=on_bad)
+
+
+def read_hypotheses(path: Path) -> dict[str, str]:
+    """Read what an acoustic model heard: one JSON object per line, with ``id`` and ``text``.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "heard.jsonl"
+    >>> _ = path.write_text('{"id": "t1", "text": "imata"}')
+    >>> read_hypotheses(path)
+    {'t1': 'imata'}
+    """
+    found: dict[str, str] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the hypotheses cannot be read: {error}", given=path, fix="pass a UTF-8 file") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            found[str(row["id"])] = str(row["text"])
+        except (ValueError, KeyError, TypeError):
+            raise BadInput(
+                "a line of the hypotheses is no JSON object with id and text",
+                given=f"{path}:{number}: {line[:60]}",
+                fix='write for instance {"id": "t1", "text": "imata"}',
+            ) from None
+    return found

@@ -1,0 +1,61 @@
+"""What a Dask worker does: load the model once, compute its items, write them itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from attnlens.errors import SelfCheckFailed
+from attnlens.run.bench import Bench, Done, Facts
+from attnlens.run.item import Item
+from attnlens.run.keeper import Keeper
+from attnlens.run.spec import RunSpec
+from attnlens.traces.writing import TraceStore
+
+__all__ = ["carry", "describe"]
+
+_ALONE = threading.Lock()
+"""One item at a time in a process, however many threads its worker has: they would share one model."""
+_benches: dict[str, Bench] = {}
+
+
+def describe(spec: RunSpec, probe: Sequence[Item]) -> Facts:
+    """Return what is known of the model once it is loaded."""
+    with _ALONE:
+        return _bench(spec).facts(probe)
+
+
+def carry(spec: RunSpec, items: Sequence[Item], traces: Path, rows: Path, *, weights: str) -> list[Done]:
+    """Compute and keep those of the items that nobody has finished, and tell what came of each, without traces."""
+    with _ALONE:
+        bench = _bench(spec)
+        if bench.weights != weights:
+            raise SelfCheckFailed(
+                f"two workers have different weights of {spec.model.name}",
+                given=f"weights {bench.weights} on this worker",
+                present=f"weights {weights} in the run",
+                fix="give every worker the same checkpoint; model.revision pins one of the hub",
+            )
+        store = TraceStore.open(traces)
+        keeper = Keeper(store, rows)
+        finished = set(store.finished())
+        told = []
+        for item in items:
+            if item.id in finished:
+                # The worker that wrote it died before it could say so.
+                told.append(Done({"item": item.id, "status": "finished"}))
+                continue
+            done = bench.attempt(item)
+            keeper.keep(done)
+            told.append(Done(done.row, curve=done.curve))
+        keeper.flush()
+        return told
+
+
+def _bench(spec: RunSpec) -> Bench:
+    key = spec.canonical()
+    if key not in _benches:
+        _benches.clear()  # two models at once may not fit
+        _benches[key] = Bench(spec)
+    return _benches[key]
