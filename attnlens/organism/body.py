@@ -22,6 +22,8 @@ __all__ = ["ORDINALS", "WORDS", "Body", "make_size", "read_parts", "write_parts"
 
 ORDINALS, WORDS = 12, 8
 """Places in a word and words in a phrase that are told apart; the last stands for all beyond."""
+_TOGETHER = 4
+"""Lessons in one pass of the decoder."""
 
 
 def make_size(fields: dict[str, int] | None) -> Size:
@@ -35,14 +37,15 @@ def make_size(fields: dict[str, int] | None) -> Size:
 class Body:
     """The model, a reader of one head's queries and keys, and embeddings of phone tokens for exercises without sound.
 
-    The reader is one linear classifier for both: the query of the first head of layer ``middle`` (from 0) shall name
-    the sound to be written next, its key the sound written last. So the two are alike where they should be, and the
-    head matches. Without it training waits long on a plateau before any head does.
+    The reader is one linear classifier for both: the query of the first head of layer ``middle`` (from 0; None is the
+    one half way up) shall name the sound to be written next, its key the sound written last. So the two are alike where
+    they should be, and the head matches. Without it training waits long on a plateau before any head does.
     """
 
-    def __init__(self, size: Size, *, seed: int, middle: int) -> None:
+    def __init__(self, size: Size, *, seed: int, middle: int | None = None) -> None:
         import torch
 
+        middle = size.layers // 2 if middle is None else middle
         if not 0 < middle < size.layers:
             raise BadInput("the auxiliary loss reads a layer that is not there", given=middle, present=size.layers)
         self.size, self.front = size, make_front_end(size)
@@ -97,8 +100,8 @@ class Body:
         """
         from torch.nn import functional
 
-        targets, kinds = self._tensor(batch.targets), self._tensor(batch.kinds)
-        states = self._states(batch, heard)
+        states, read = self._states(batch, heard)
+        targets, kinds = self._flat(batch, batch.targets), self._flat(batch, batch.kinds)
         trained = targets >= 0
         logits = self.model.lm_head(states[trained]).float()
         wanted, kind = targets[trained], kinds[trained]
@@ -115,10 +118,10 @@ class Body:
                 figures[name] = float(right[chosen].float().mean())
         if auxiliary:
             for name, array in (("next", batch.next_phone), ("own", batch.own_phone)):
-                phones = self._tensor(array)
+                phones = self._flat(batch, array)
                 if bool((phones >= 0).any()):
                     one = functional.cross_entropy(
-                        self.parts["sound"](self._read[name][phones >= 0]).float(), phones[phones >= 0]
+                        self.parts["sound"](read[name][phones >= 0]).float(), phones[phones >= 0]
                     )
                     loss = loss + auxiliary * one
                     figures[f"{name}_phone"] = float(one.detach())
@@ -128,19 +131,38 @@ class Body:
         """Return the bits of all trained tokens of a batch together."""
         from torch.nn import functional
 
-        targets = self._tensor(batch.targets)
+        states, _ = self._states(batch, heard)
+        targets = self._flat(batch, batch.targets)
         trained = targets >= 0
-        logits = self.model.lm_head(self._states(batch, heard)[trained]).float()
+        logits = self.model.lm_head(states[trained]).float()
         return float(functional.cross_entropy(logits, targets[trained], reduction="sum")) / float(np.log(2))
 
-    def _states(self, batch: Batch, heard: Tensor | None) -> Tensor:
+    def _states(self, batch: Batch, heard: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the last states [positions of all lessons, width], and what the reader reads [the same, HEAD]."""
+        import torch
+
         ids = self._tensor(batch.ids)
         audio = ids == self.front.audio_token_id
         embedded = self.model.model.language_model.embed_tokens(ids)
         if heard is not None:
             embedded = embedded.masked_scatter(audio[..., None], heard.to(embedded.dtype))
-        # No mask: padding stands at the end, where nothing that is trained sees it.
-        return self.model.model.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        # Lessons of like lengths together: little is computed on padding. No mask: what is padded stands at the end,
+        # where nothing that is trained sees it.
+        order = np.argsort(batch.lengths, kind="stable")
+        groups = np.array_split(order, -(-len(order) // _TOGETHER))
+        found: dict[str, dict[int, Tensor]] = {"states": {}, "next": {}, "own": {}}
+        for group in groups:
+            inputs = embedded[self._tensor(group), : int(batch.lengths[group].max())]
+            out = self.model.model.language_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
+            for name, made in {"states": out, **self._read}.items():
+                for place, lesson in enumerate(group.tolist()):
+                    found[name][lesson] = made[place, : batch.lengths[lesson]]
+        flat = {name: torch.cat([made[lesson] for lesson in range(len(order))]) for name, made in found.items()}
+        return flat.pop("states"), flat
+
+    def _flat(self, batch: Batch, array: Any) -> Tensor:
+        """Return an array [lessons, positions] without the padding, lesson after lesson."""
+        return self._tensor(array[np.arange(array.shape[1]) < batch.lengths[:, None]])
 
     def _tensor(self, array: Any) -> Tensor:
         import torch

@@ -89,7 +89,7 @@ class DiscreteRecipe:
         pass_at: float = 0.95,
         done_at: float = 0.985,
         auxiliary: float = 0.5,
-        middle: int = 2,
+        middle: int | None = None,
         new: float = 0.1,
         unheard: float = 0.3,
         dev_lessons: int = 32,

@@ -101,19 +101,26 @@ class EncoderRecipe:
 
     def evaluate(self) -> dict[str, float]:
         """Measure the share of positions whose sound is named rightly, in unseen voices, and per variant."""
-        chosen = range(min(self.dev_clips, len(self.dev_pool)))
-        right: dict[str, list[float]] = {}
-        for start in range(0, len(chosen), self.batch_size):
-            numbers = list(chosen[start : start + self.batch_size])
-            logits, labels = self._logits(self._clips(self.dev_pool, numbers), augment=False)
+        numbers = list(range(min(self.dev_clips, len(self.dev_pool))))
+        shares = self.shares(self.dev_pool, numbers)
+        voices = [self.dev_pool.voices[self.dev_pool.voice[number]].partition("+")[2] for number in numbers]
+        means = {
+            f"phone_{voice}": float(np.mean([share for share, one in zip(shares, voices, strict=True) if one == voice]))
+            for voice in sorted(set(voices))
+        }
+        return {"phone": float(np.mean(shares)), **means}
+
+    def shares(self, pool: Pool, numbers: list[int]) -> list[float]:
+        """Return the share of each clip's positions whose sound is named rightly."""
+        found: list[float] = []
+        for start in range(0, len(numbers), self.batch_size):
+            part = numbers[start : start + self.batch_size]
+            logits, labels = self._logits(self._clips(pool, part), augment=False)
             middle = len(OFFSETS) // 2
             hits = (logits[middle].argmax(-1) == labels[middle]).float().cpu().numpy()
-            lengths = [self.dev_pool.features(number).positions for number in numbers]
-            for number, part in zip(numbers, np.split(hits, np.cumsum(lengths)[:-1]), strict=True):
-                variant = self.dev_pool.voices[self.dev_pool.voice[number]].partition("+")[2]
-                right.setdefault(variant, []).append(float(part.mean()))
-        means = {f"phone_{variant}": float(np.mean(values)) for variant, values in sorted(right.items())}
-        return {"phone": float(np.mean([value for values in right.values() for value in values])), **means}
+            ends = np.cumsum([pool.features(number).positions for number in part])
+            found += [float(one.mean()) for one in np.split(hits, ends[:-1])]
+        return found
 
     def after_step(self, step: int, figures: dict[str, float]) -> str | None:
         """Nothing changes with the steps."""

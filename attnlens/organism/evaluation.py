@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from attnlens.asr.error_rate import edit_distance
 from attnlens.context.build import build_prompt
 from attnlens.context.controls import apply_control
 from attnlens.context.prompt import Condition, Prompt
@@ -16,7 +17,7 @@ from attnlens.data.corpus import Corpus
 from attnlens.models.scoring import score
 from attnlens.models.speechlm import SpeechLM
 
-__all__ = ["CELLS", "Answer", "Cell", "edits", "evaluate"]
+__all__ = ["CELLS", "Answer", "Cell", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,6 @@ def _answer(lens: SpeechLM, prompt: Prompt, cell: Cell, *, voice: str, seed: int
     said = lens.generate(encoded, max_new_tokens=2 * len(text) + 8).text
     bits = -score(lens, encoded, [text], end="eos")[0].total / float(np.log(2))
     target = prompt.target
-    return Answer(str(cell), target.language, target.id, voice, seed, edits(said, text), len(text), bits, said, text)
-
-
-def edits(one: str, other: str) -> int:
-    """Return the least number of characters to put in, take out or replace between two texts.
-
-    >>> edits("kitten", "sitting")
-    3
-    """
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, start=1):
-        before, row[0] = row[0], i
-        for j, b in enumerate(other, start=1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
-    return row[-1]
+    return Answer(
+        str(cell), target.language, target.id, voice, seed, edit_distance(said, text), len(text), bits, said, text
+    )

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["JointRecipe"]
 
+_SHORTEST = 0.25
+"""The share of a language's utterances that a ramp begins with."""
+
 
 class JointRecipe:
     """Train on episodes of a pool: a language, a spelling drawn for it, demonstrations, a condition.
@@ -46,11 +49,13 @@ class JointRecipe:
         See :func:`make_orthography`.
     frozen_ear
         Steps before the encoder is trained too.
+    ramp
+        Steps over which utterances grow from the shortest of each language to all of them; batches depend on the step
+        then, and cannot be made ahead.
     """
 
     metric: ClassVar[str] = "bits_per_character"
     better: ClassVar[Literal["lower", "higher"]] = "lower"
-    ahead: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -73,10 +78,11 @@ class JointRecipe:
         digraphs: float = 0.15,
         marked: float = 0.15,
         auxiliary: float = 0.3,
-        middle: int = 2,
+        middle: int | None = None,
         new: float = 0.1,
         unheard: float = 0.3,
         frozen_ear: int = 0,
+        ramp: int = 0,
         augment: Literal["on", "off"] = "on",
         plug_clips: int = 2000,
         dev_lessons: int = 48,
@@ -107,6 +113,7 @@ class JointRecipe:
         self.seed, self.batch_size, self.dev_lessons, self.augment = seed, batch_size, dev_lessons, augment
         self.weights = {"auxiliary": auxiliary, "new": new, "unheard": unheard}
         self.frozen_ear, self.step, self.explained = frozen_ear, 0, float("nan")
+        self.ramp, self.ahead = ramp, ramp == 0
         self._load(decoder, encoder, resume_from, plug_clips)
 
     @property
@@ -116,9 +123,10 @@ class JointRecipe:
 
     def batch(self, rng: np.random.Generator) -> Batch:
         """Draw episodes."""
+        share = min(1.0, _SHORTEST + (1 - _SHORTEST) * self.step / self.ramp) if self.ramp else 1.0
         return collate(
             [
-                self._lesson(self.pool, self.builder, rng, real=self.real, trained="all-texts")
+                self._lesson(self.pool, self.builder, rng, real=self.real, trained="all-texts", share=share)
                 for _ in range(self.batch_size)
             ]
         )
@@ -170,10 +178,12 @@ class JointRecipe:
         *,
         real: float,
         trained: Literal["all-texts", "answer"],
+        share: float = 1.0,
     ) -> Any:
         made_up, texts = self.kinds[id(pool)]
         numbers = texts if texts and (not made_up or rng.random() < real) else made_up
         language = pool.by_language[numbers[int(rng.integers(len(numbers)))]]
+        language = language[: max(builder.most_shots + 1, int(share * len(language)))]
         said = rng.choice(language, builder.most_shots + 1, replace=False).tolist()
         return make_lesson(
             self._written(pool, said, rng),

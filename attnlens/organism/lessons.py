@@ -59,6 +59,8 @@ class Batch:
     kinds: NDArray[np.int64]
     next_phone: NDArray[np.int64]
     own_phone: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    """Positions of each lesson without its padding."""
     clips: dict[str, NDArray[Any]]
     characters: int
     """Characters of the answers."""
@@ -161,6 +163,7 @@ def collate(lessons: Sequence[Lesson]) -> Batch:
         kinds=padded([one.kinds for one in lessons], NOTHING),
         next_phone=padded([one.next_phone for one in lessons], -1),
         own_phone=padded([one.own_phone for one in lessons], -1),
+        lengths=np.asarray([len(one.kinds) for one in lessons]),
         clips=side_by_side([clip for one in lessons for clip in one.example.encoded.features]),
         characters=sum(len(one.example.encoded.prompt.target.text) for one in lessons),
     )

@@ -64,8 +64,9 @@ class Pool:
 
     @cached_property
     def by_language(self) -> tuple[NDArray[np.int64], ...]:
-        """The numbers of each language's utterances."""
-        return tuple(np.flatnonzero(self.language == number) for number in range(len(self.languages)))
+        """The numbers of each language's utterances, the shortest first."""
+        order = np.argsort(np.diff(self.frame_start), kind="stable")
+        return tuple(order[self.language[order] == number] for number in range(len(self.languages)))
 
     def sounds(self, number: int) -> tuple[NDArray[np.int64], ...]:
         """Return phone ids, starts and stops in ms and word numbers, each [phones], of one utterance."""

@@ -16,11 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from rich.progress import Progress
 
 from attnlens.data.read import read_corpus
 from attnlens.errors import AttnlensError
+from attnlens.models.clips import reusing_clips
 from attnlens.models.load import load
-from attnlens.organism.evaluation import Answer, evaluate
+from attnlens.organism.evaluation import CELLS, Answer, evaluate
 
 RESAMPLES = 1_000
 
@@ -37,7 +39,13 @@ def main() -> None:
     try:
         corpora = [read_corpus(one) for one in sorted(given.corpora.iterdir()) if one.is_dir()]
         lens = load(str(given.model), dtype="float32", device_map=given.device)
-        answers = list(evaluate(lens, corpora, seeds=given.seeds, limit=given.limit))
+        asked = sum(len(corpus.test[: given.limit or None]) for corpus in corpora) * len(given.seeds) * len(CELLS)
+        with reusing_clips(lens), Progress() as progress:
+            answers = list(
+                progress.track(
+                    evaluate(lens, corpora, seeds=given.seeds, limit=given.limit), asked, description="asking"
+                )
+            )
     except AttnlensError as error:
         sys.exit(f"error[{error.kind}]: {error}")
     given.out.mkdir(parents=True, exist_ok=True)
