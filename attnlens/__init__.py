@@ -26,8 +26,13 @@ if TYPE_CHECKING:
     from attnlens.models.front import load_front_end as load_front_end
     from attnlens.models.load import load as load
     from attnlens.models.speechlm import SpeechLM as SpeechLM
+    from attnlens.plots import plot as plot
+    from attnlens.run.carry_out import run_spec as run_spec
     from attnlens.run.load import load_spec as load_spec
+    from attnlens.run.plan import make_plan as make_plan
     from attnlens.run.spec import RunSpec as RunSpec
+    from attnlens.traces.merge import merge as merge
+    from attnlens.traces.reading import open_traces as open_traces
 
 _WHERE = {
     # recordings and transcripts
@@ -47,9 +52,16 @@ _WHERE = {
     # models
     "SpeechLM": "attnlens.models.speechlm",
     "load": "attnlens.models.load",
+    # traces
+    "merge": "attnlens.traces.merge",
+    "open_traces": "attnlens.traces.reading",
+    # figures
+    "plot": "attnlens.plots",
     # runs
     "RunSpec": "attnlens.run.spec",
     "load_spec": "attnlens.run.load",
+    "make_plan": "attnlens.run.plan",
+    "run_spec": "attnlens.run.carry_out",
     # everything that is refused on purpose
     "AttnlensError": "attnlens.errors",
 }

@@ -13,6 +13,7 @@ import attnlens
 HEAVY = [
     "datasets",
     "matplotlib",
+    "seaborn",
     "nnsight",
     "pandas",
     "scipy",

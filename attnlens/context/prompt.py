@@ -187,6 +187,11 @@ class Prompt:
         lines.append(f"  target  {heard} | reference, not shown: {_cut(target.text)!r}")
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        from attnlens.context.display import prompt_html
+
+        return prompt_html(self)
+
 
 def stable_hash(*parts: object) -> str:
     """Name plain values by sixteen hex digits that are the same in every process and on every machine.

@@ -178,6 +178,11 @@ class SpanMap:
         lines = [f"{span.start:>6}-{span.stop - 1:<6} {len(span):>5}  {span.label}" for span in self.spans]
         return "\n".join([f"{'positions':>13} {'tokens':>5}  span", *lines])
 
+    def _repr_html_(self) -> str:
+        from attnlens.context.display import spans_html
+
+        return spans_html(self)
+
     def _painted(self, code: Any) -> NDArray[np.int16]:
         painted = np.empty(len(self), dtype=np.int16)
         for span in self.spans:

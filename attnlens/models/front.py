@@ -9,7 +9,7 @@ from typing import Any
 from attnlens.errors import BadInput, UnsupportedModel
 from attnlens.models.family import Family
 from attnlens.models.frontend import BaseFrontEnd
-from attnlens.models.registry import FAMILIES, REFUSED, TINY, require_model
+from attnlens.models.registry import FAMILIES, REFUSED, TINY, require_model, resolve
 
 __all__ = ["family_of", "load_front_end"]
 
@@ -20,7 +20,7 @@ def load_front_end(name: str, *, revision: str | None = None) -> BaseFrontEnd:
     Parameters
     ----------
     name
-        ``tiny:<family>``, a checkpoint folder, or a hub name; only the last may use the network.
+        ``organism``, ``tiny:<family>``, a checkpoint folder, or a hub name; only the last may use the network.
     revision
         The hub revision.
 
@@ -29,6 +29,7 @@ def load_front_end(name: str, *, revision: str | None = None) -> BaseFrontEnd:
     (13, 4096)
     """
     require_model(name)
+    name = resolve(name)
     if name.startswith(TINY):
         family = FAMILIES[name.removeprefix(TINY)]
         return family.front_end(*family.tiny())

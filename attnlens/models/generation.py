@@ -79,6 +79,8 @@ def generate(
                 if lens.cache_border is not None and length <= lens.cache_border:
                     # Past the border the cache is worth nothing: stop there, and read everything again.
                     budget = min(budget, lens.cache_border - length + 1)
+                for follower in _followers(options):
+                    follower.resume(made)
                 made += _continue(lens, inputs, budget, {"do_sample": do_sample, **options})
     ended = bool(ends.intersection(made[-1:]))
     ids = np.asarray(made[:-1] if ended else made, dtype=np.int64)
@@ -108,6 +110,11 @@ def _continue(lens: SpeechLM, inputs: dict[str, Tensor], budget: int, options: d
     # Past the class's own `generate`: Granite's takes embeddings for text and switches its adapter off.
     made = GenerationMixin.generate(lens.model, **inputs, max_new_tokens=budget, **options)
     return lens.back.new_tokens(inputs, made)
+
+
+def _followers(options: dict[str, Any]) -> list[Any]:
+    # An answer may take several calls of transformers' `generate`; a processor that follows it must be told so.
+    return [one for one in options.get("logits_processor") or () if hasattr(one, "resume")]
 
 
 def _ids(value: int | list[int] | None) -> list[int]:

@@ -12,7 +12,7 @@ from attnlens.models.front import family_of, load_front_end
 from attnlens.models.generation import without_habits
 from attnlens.models.memory import asking
 from attnlens.models.random_weights import random_weights
-from attnlens.models.registry import FAMILIES, TINY
+from attnlens.models.registry import FAMILIES, TINY, resolve
 from attnlens.models.speechlm import SpeechLM, require_visible
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def load(
     Parameters
     ----------
     name
-        ``tiny:<family>``, a checkpoint folder, or a hub name.
+        ``organism``, ``tiny:<family>``, a checkpoint folder, or a hub name.
     dtype
         ``auto`` for the checkpoint's own, ``float32``, ``bfloat16``, or a torch dtype.
     device_map
@@ -68,7 +68,7 @@ def load(
     """
     if attn not in get_args(AttentionPath):
         raise UnknownName.among("attention implementation", attn, get_args(AttentionPath))
-    name = str(name)
+    name = resolve(str(name))
     front = load_front_end(name, revision=revision)
     with asking(f"loading {name}", fix="pass dtype='bfloat16', device_map='auto', or a quantization_config"):
         if name.startswith(TINY):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from attnlens.registry import Registry
 if TYPE_CHECKING:
     from attnlens.models.family import Family
 
-__all__ = ["FAMILIES", "REFUSED", "TINY", "require_model"]
+__all__ = ["CHECKPOINTS", "FAMILIES", "REFUSED", "TINY", "require_model", "resolve"]
 
 TINY = "tiny:"
 """Names a tiny random model of a family, built on the spot without a download: for tries and tests."""
@@ -32,6 +33,15 @@ FAMILIES: Registry[Family] = Registry(
     },
 )
 
+CHECKPOINTS: Registry[Callable[[], Path]] = Registry(
+    "checkpoint",
+    group="attnlens.checkpoints",
+    builtin={
+        "organism": ("attnlens.organism.shipped:model_folder", "the embedded model: it learns in context for real")
+    },
+)
+"""Functions without arguments that return the folder of a checkpoint that is already on this machine, by name."""
+
 REFUSED = {
     "gemma3n": "its layers also read token ids beside the embeddings, and share keys and values",
     "gemma4": "its layers also read token ids beside the embeddings, and share keys and values",
@@ -43,8 +53,17 @@ REFUSED = {
 """Configurations' ``model_type`` that no family wraps, and why."""
 
 
+def resolve(name: str) -> str:
+    """Return the folder that a registered checkpoint's name stands for; other names are returned as they are.
+
+    >>> resolve("tiny:qwen2-audio"), Path(resolve("organism")).name
+    ('tiny:qwen2-audio', 'model')
+    """
+    return str(CHECKPOINTS[name]()) if name in CHECKPOINTS else name
+
+
 def require_model(name: str) -> None:
-    """Refuse what cannot name a model: it is a tiny stand-in, a checkpoint folder, or a hub name with a slash.
+    """Refuse what cannot name a model: a registered checkpoint, a tiny stand-in, a folder, or a hub name with a slash.
 
     >>> require_model("tiny:qwen2-audio")
     >>> require_model("microsoft/Phi-4-multimodal-instruct")
@@ -56,10 +75,10 @@ def require_model(name: str) -> None:
     """
     if name.startswith(TINY):
         FAMILIES.require(name.removeprefix(TINY))
-    elif "/" not in name and not Path(name).exists():
+    elif name not in CHECKPOINTS and "/" not in name and not Path(name).exists():
         raise UnknownName.among(
             "model",
             name,
-            [TINY + family for family in FAMILIES],
+            [*CHECKPOINTS, *(TINY + family for family in FAMILIES)],
             fix="pass a checkpoint folder or a hub name (org/model)",
         )

@@ -37,6 +37,8 @@ def assembled(
     """
     import xarray as xr
 
+    import attnlens.traces.accessor  # noqa: F401 - what is traced has `.attnlens`, like what is opened
+
     demos = max(item["demo_tokens"].shape[0] for item in items)
     variables = {}
     for name, spec in VARIABLES.items():

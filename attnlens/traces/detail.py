@@ -22,12 +22,22 @@ DETAIL: dict[str, Variable] = {
     "received": Variable(
         ("layer", "head", "key"), "f", False, "mean softmax weight that a position receives from the output's rows"
     ),
+    "weights": Variable(
+        ("layer", "head", "token", "key"), "f", False, "softmax weights on a position, per output token; sums to 1"
+    ),
+    "effects": Variable(
+        ("layer", "head", "token", "key"),
+        "f",
+        False,
+        "direct effect of what a position adds on the logit of the output token",
+    ),
     "token_text": Variable(("token",), "U", False, "the output's tokens as strings"),
     "key_text": Variable(("key",), "U", False, "the prompt's tokens as strings; audio positions hold a placeholder"),
     "key_label": Variable(("key",), "U", False, "whose position it is, such as `demo_audio 2`"),
-    "seconds": Variable(("key",), "f", False, "time within its clip; NaN where a position is not audio"),
+    "seconds": Variable(("key",), "f", False, "middle of the frame within its clip; NaN where not audio"),
 }
 """The variables of a detail group; ``token`` are output tokens, ``key`` positions of the prompt with its output."""
+MEASURED = {"token_mass", "received", "weights"}
 SAYS = {"token": "token_text", "key": "key_text"}
 
 
@@ -56,8 +66,8 @@ def validate_detail(dataset: xr.Dataset, *, item: str) -> xr.Dataset:
 
 def _faults(dataset: xr.Dataset) -> list[str]:
     faults = [f"unknown variable {name!r}" for name in dataset.data_vars if name not in DETAIL]
-    if not {"token_mass", "received"} & set(dataset.data_vars):
-        faults.append("neither 'token_mass' nor 'received' is there")
+    if not MEASURED & set(dataset.data_vars):
+        faults.append(f"none of {listing(sorted(MEASURED))} is there")
     for name, spec in DETAIL.items():
         if name in dataset:
             found = dataset[name]
@@ -70,10 +80,11 @@ def _faults(dataset: xr.Dataset) -> list[str]:
     if "source" in dataset.dims and ("source" not in dataset or tuple(dataset["source"].values) != SOURCES):
         faults.append("the sources are not those of the schema")
     faults += [f"the dim {dim!r} is empty" for dim, size in dataset.sizes.items() if size == 0]
-    if not faults and "token_mass" in dataset:
-        sums: Any = dataset["token_mass"].values.astype(np.float32).sum(-1)
-        if not (np.abs(sums - 1) < TOLERANCE).all():
-            faults.append("token masses do not sum to 1 over sources")
+    for name, over in {"token_mass": "sources", "weights": "positions"}.items():
+        if not faults and name in dataset:
+            sums: Any = dataset[name].values.astype(np.float32).sum(-1)
+            if not (np.abs(sums - 1) < TOLERANCE).all():
+                faults.append(f"{name.replace('_', ' ')} do not sum to 1 over {over}")
     return faults
 
 

@@ -266,7 +266,7 @@ def save(dataset: xr.Dataset, path: str | Path, *, spec_hash: str = "none", **ch
     try:
         store.write(dataset, items=layout.ids)
     except BaseException:
-        # In memory it is still whole, so half of it on disk helps nobody and would stand in the way.
+        # Ctrl-C too: in memory it is still whole, so half of it on disk helps nobody and would stand in the way.
         shutil.rmtree(store.path, ignore_errors=True)
         raise
     return store

@@ -70,6 +70,7 @@ RECIPES: Registry[Callable[..., Recipe]] = Registry(
     "recipe",
     group="attnlens.recipes",
     builtin={
+        "acoustic-ctc": ("attnlens.asr.ctc_recipe:AcousticCtcRecipe", "a CTC model on transcribed speech of corpora"),
         "episodes": ("attnlens.train.finetune:EpisodesRecipe", "any wrapped speech LLM on episodes of corpora"),
         "organism-discrete": (
             "attnlens.organism.discrete:DiscreteRecipe",
@@ -80,6 +81,7 @@ RECIPES: Registry[Callable[..., Recipe]] = Registry(
             "the organism's audio encoder on phonemes of frames",
         ),
         "organism-joint": ("attnlens.organism.joint:JointRecipe", "the organism as a whole on episodes of speech"),
+        "text-lm": ("attnlens.asr.text_lm_recipe:TextLmRecipe", "a small language model on the texts of a pool"),
     },
 )
 """Recipes by name; each value makes one from ``seed``, ``device`` and the options of the spec."""

@@ -111,7 +111,10 @@ def test_detail_is_merged_and_exported(tmp_path: Path) -> None:
 
 
 SPOILT: dict[str, tuple[Callable[[xr.Dataset], xr.Dataset], str]] = {
-    "nothing measured": (lambda ds: ds.drop_vars(["token_mass", "received"]), "neither 'token_mass' nor 'received'"),
+    "nothing measured": (
+        lambda ds: ds.drop_vars(["token_mass", "received"]),
+        "none of received, token_mass, weights is there",
+    ),
     "no strings": (lambda ds: ds.drop_vars("key_text"), "no 'key_text' says what the keys are"),
     "unknown": (lambda ds: ds.assign(extra=ds.seconds), "unknown variable 'extra'"),
     "wrong dims": (lambda ds: ds.assign(received=ds.received.transpose("head", ...)), "received has dims"),
