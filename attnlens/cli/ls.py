@@ -35,9 +35,9 @@ def _registered(module: str, name: str) -> Callable[[], list[Row]]:
 
 
 def _models() -> list[Row]:
-    return _registered("attnlens.models.registry", "CHECKPOINTS")() + _registered(
-        "attnlens.models.registry", "FAMILIES"
-    )()
+    return (
+        _registered("attnlens.models.registry", "CHECKPOINTS")() + _registered("attnlens.models.registry", "FAMILIES")()
+    )
 
 
 def _plugins(what: str, group: str) -> Callable[[], list[Row]]:

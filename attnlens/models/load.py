@@ -68,7 +68,7 @@ def load(
     """
     if attn not in get_args(AttentionPath):
         raise UnknownName.among("attention implementation", attn, get_args(AttentionPath))
-    name = resolve(str(name))
+    called, name = str(name), resolve(str(name))
     front = load_front_end(name, revision=revision)
     with asking(f"loading {name}", fix="pass dtype='bfloat16', device_map='auto', or a quantization_config"):
         if name.startswith(TINY):
@@ -84,7 +84,7 @@ def load(
     without_habits(model, front.tokenizer)
     back = family.back_end(model, front)
     require_visible(back, name=name)
-    return SpeechLM(back, name=name, family=family.name, adapter=adapter)
+    return SpeechLM(back, name=called, family=family.name, adapter=adapter)
 
 
 def _tiny(front: BaseFrontEnd, family: Family, *, dtype: str | torch.dtype, device_map: Any, seed: int) -> Any:

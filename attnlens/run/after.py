@@ -11,7 +11,7 @@ __all__ = ["AFTER"]
 
 AFTER: Registry[Callable[[Path], object]] = Registry(
     "step after a run",
-    group="attnlens.after_run",
+    group="attnlens.steps",
     builtin={"report": ("attnlens.run.report:report_run", "figures/ and report.html, with a few utterances in detail")},
 )
 """Called with the run directory."""
