@@ -40,7 +40,7 @@ CELLS: tuple[Cell, ...] = (
     Cell("a-icl", 8),
     Cell("t-icl", 8),
 )
-"""What the issue of the organism asks for: shots from 0 to 16, and every control at 8."""
+"""How the organism is judged: shots from 0 to 16, and every control at 8."""
 
 
 @dataclass(frozen=True)
