@@ -13,9 +13,10 @@ from attnlens.context.pieces import Clip, Markup, Text
 from attnlens.context.prompt import Prompt
 from attnlens.context.spans import Label, SpanMap
 from attnlens.context.templates import TEMPLATES
+from attnlens.data.audio import Audio
 from attnlens.errors import BadInput, SelfCheckFailed
 
-__all__ = ["DoesNotFit", "Encoded", "Features", "FrontEnd", "encode", "encode_fitting"]
+__all__ = ["DoesNotFit", "Ears", "Encoded", "Features", "FrontEnd", "encode", "encode_fitting"]
 
 
 class DoesNotFit(BadInput):
@@ -28,6 +29,10 @@ class Features:
 
     arrays: dict[str, NDArray[Any]]
     positions: int
+
+
+Ears = Callable[[Audio], Features]
+"""Gives a clip's features from elsewhere, such as a cache, in place of decoding and extracting."""
 
 
 class FrontEnd(Protocol):
@@ -81,8 +86,10 @@ class Encoded:
     encoder_spans: SpanMap | None = None
 
 
-def encode(prompt: Prompt, front: FrontEnd, *, output: str | None = None) -> Encoded:
+def encode(prompt: Prompt, front: FrontEnd, *, output: str | None = None, ears: Ears | None = None) -> Encoded:
     """Turn a prompt into labelled ids and features; ``output`` appends tokens as the answer.
+
+    ``ears`` say what the extractor makes of a clip, where that is known already: training reads each clip many times.
 
     Each piece is tokenised on its own, so that a border between pieces is a border between tokens, whatever the
     tokenizer would merge across it. What stands in a clip's positions is counted twice, by the family's length rule and
@@ -91,6 +98,12 @@ def encode(prompt: Prompt, front: FrontEnd, *, output: str | None = None) -> Enc
     """
     own: Callable[..., Encoded] | None = getattr(front, "encode", None)
     if own is not None:
+        if ears is not None:
+            raise BadInput(
+                "recordings do not stand among this family's tokens: their features cannot be given",
+                given=type(front).__name__,
+                fix="leave ears out",
+            )
         return own(prompt, output=output)
     ids: list[int] = []
     lengths: list[tuple[Label, int, float | None]] = []
@@ -102,7 +115,7 @@ def encode(prompt: Prompt, front: FrontEnd, *, output: str | None = None) -> Enc
             ids += new
             lengths.append((piece.label, len(new), None))
             continue
-        clip = _clip(piece, front)
+        clip = _clip(piece, front) if ears is None else ears(piece.audio)
         features.append(clip)
         opening = front.tokenise(begin, kind="markup") if begin else []
         closing = front.tokenise(end, kind="markup") if end else []

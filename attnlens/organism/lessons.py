@@ -9,14 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlens.context.encode import Features, FrontEnd
+from attnlens.context.encode import Ears, Features, FrontEnd
 from attnlens.data.audio import Audio
 from attnlens.data.utterance import Utterance
 from attnlens.errors import SelfCheckFailed
 from attnlens.organism.orthography import Written
 from attnlens.organism.phones import SILENCE
 from attnlens.train.episodes import EpisodeBuilder, Task
-from attnlens.train.example import Ears, Example, encode_example
+from attnlens.train.example import Example, encode_example
 
 __all__ = [
     "COVERED",

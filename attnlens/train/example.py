@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlens.context.encode import Encoded, Features, FrontEnd, encode
-from attnlens.context.pieces import Clip, Text
+from attnlens.context.encode import Ears, Encoded, FrontEnd, encode
 from attnlens.context.prompt import Prompt
 from attnlens.context.spans import SOURCES, Label, Source, SpanMap
-from attnlens.context.templates import TEMPLATES
-from attnlens.data.audio import Audio
-from attnlens.errors import BadInput, SelfCheckFailed, UnknownName
+from attnlens.errors import BadInput, UnknownName
 
-__all__ = ["IGNORED", "Ears", "Ends", "Example", "encode_example", "next_tokens"]
+__all__ = ["IGNORED", "Ends", "Example", "encode_example", "next_tokens"]
 
 IGNORED = -100
 """The target of positions that are not trained, as torch's cross-entropy wants it."""
 Ends = Literal["with-end", "without-end"]
 """Whether the token after a trained span counts too: a model must learn when to stop."""
-Ears = Callable[[Audio], Features]
-"""Gives a clip's features from elsewhere, such as a cache, in place of decoding and extracting."""
 
 
 @dataclass(frozen=True)
@@ -81,38 +76,8 @@ def encode_example(
     ears
         Where features come from; None decodes and extracts.
     """
-    bare = encode(prompt, front, output=prompt.target.text) if ears is None else _encode_by(prompt, front, ears)
+    bare = encode(prompt, front, output=prompt.target.text, ears=ears)
     ids = np.append(bare.ids, end_token)
     spans = bare.spans.extended(Label("other"), 1)
     encoded = Encoded(prompt, ids, spans, bare.features)
     return Example(encoded, next_tokens(ids, spans, trained=trained, ends=ends))
-
-
-def _encode_by(prompt: Prompt, front: FrontEnd, ears: Ears) -> Encoded:
-    """Do what ``encode`` does, with features that are already there: training reads each clip many times."""
-    ids: list[int] = []
-    lengths: list[tuple[Label, int, float | None]] = []
-    features: list[Features] = []
-    begin, _, end = front.markup.audio
-    for piece in TEMPLATES[prompt.template].pieces(prompt, front.markup):
-        if isinstance(piece, Text):
-            new = front.tokenise(piece.text, kind=piece.kind)
-            lengths.append((piece.label, len(new), None))
-        else:
-            clip, new = _clip(piece, front, ears, begin, end)
-            features.append(clip)
-            lengths.append((piece.label, len(new), piece.audio.seconds))
-        ids += new
-    answer = front.tokenise(prompt.target.text, kind="content")
-    lengths.append((Label("output"), len(answer), None))
-    encoded = Encoded(prompt, np.asarray([*ids, *answer], dtype=np.int64), SpanMap.of(lengths), tuple(features))
-    if sum(clip.positions for clip in features) != int((encoded.ids == front.audio_token_id).sum()):
-        raise SelfCheckFailed("a text of the prompt is read as an audio placeholder", given=prompt.target.id)
-    return encoded
-
-
-def _clip(piece: Clip, front: FrontEnd, ears: Ears, begin: str, end: str) -> tuple[Features, list[int]]:
-    clip = ears(piece.audio)
-    opening = front.tokenise(begin, kind="markup") if begin else []
-    closing = front.tokenise(end, kind="markup") if end else []
-    return clip, [*opening, *[front.audio_token_id] * clip.positions, *closing]

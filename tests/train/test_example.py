@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnlens.context.build import build_prompt
-from attnlens.context.encode import Features
+from attnlens.context.encode import Features, encode
 from attnlens.context.prompt import Condition
 from attnlens.context.spans import SOURCES, Label, SpanMap
 from attnlens.data.audio import Audio
@@ -69,3 +69,10 @@ def test_unknown_sources_and_other_lengths_are_refused() -> None:
         next_tokens(np.arange(3), spans, trained=("demo_txt",))  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="differ"):
         next_tokens(np.arange(4), spans)
+
+
+def test_features_from_elsewhere_need_a_family_that_reads_them_among_its_tokens() -> None:
+    prompt = build_prompt(corpus().test[0], [], condition="asr")
+    front = front_end("whisper")
+    with pytest.raises(BadInput, match="cannot be given"):
+        encode(prompt, front, ears=lambda _audio: Features({}, 1))
