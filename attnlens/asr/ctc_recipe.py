@@ -135,17 +135,6 @@ class AcousticCtcRecipe:
                 unknown += sum(text.count(character) for character in self.net.vocabulary.unknown(text))
         return {self.metric: edits / characters, "unknown": unknown / characters}
 
-    def after_step(self, step: int, figures: dict[str, float]) -> str | None:
-        """Nothing changes with the steps."""
-        return None
-
-    def state(self) -> dict[str, Any]:
-        """Nothing changes beside the weights."""
-        return {}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Nothing is kept."""
-
     def export(self, folder: Path) -> None:
         """Write a checkpoint folder that ``load_acoustic`` and transformers read."""
         save(self.net, folder, dtype=self.save_as)

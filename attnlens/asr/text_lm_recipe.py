@@ -136,17 +136,6 @@ class TextLmRecipe:
         )
         return {self.metric: nats / float(np.log(2)) / self.characters}
 
-    def after_step(self, step: int, figures: dict[str, float]) -> str | None:
-        """Nothing changes with the steps."""
-        return None
-
-    def state(self) -> dict[str, Any]:
-        """Nothing changes beside the weights."""
-        return {}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Nothing is kept."""
-
     def export(self, folder: Path) -> None:
         """Write a checkpoint folder that :func:`attnlens.asr.causal_lm.load_causal_lm` and transformers read."""
         self.model.save_pretrained(folder)

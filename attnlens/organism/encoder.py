@@ -122,17 +122,6 @@ class EncoderRecipe:
             found += [float(one.mean()) for one in np.split(hits, ends[:-1])]
         return found
 
-    def after_step(self, step: int, figures: dict[str, float]) -> str | None:
-        """Nothing changes with the steps."""
-        return None
-
-    def state(self) -> dict[str, Any]:
-        """Nothing changes beside the weights."""
-        return {}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Nothing is kept."""
-
     def export(self, folder: Path) -> None:
         """Hand tower and projection to the next stage."""
         write_parts(self.parts, self.size, folder)

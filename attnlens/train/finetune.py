@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -104,17 +104,6 @@ class EpisodesRecipe:
             bits += float(self._nll([example])[0]) / np.log(2)
             characters += len(example.encoded.prompt.target.text)
         return {self.metric: bits / characters}
-
-    def after_step(self, step: int, figures: dict[str, float]) -> str | None:
-        """Nothing changes with the steps."""
-        return None
-
-    def state(self) -> dict[str, Any]:
-        """Nothing changes beside the weights."""
-        return {}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Nothing is kept."""
 
     def export(self, folder: Path) -> None:
         """Write a checkpoint folder that ``attnlens.load`` and transformers read."""

@@ -15,7 +15,7 @@ import numpy as np
 from attnlens.errors import BadInput
 from attnlens.train.keep import Keeper
 from attnlens.train.optimiser import make_optimiser, rate_factor, set_rates
-from attnlens.train.recipe import Recipe, make_recipe
+from attnlens.train.recipe import Changing, Recipe, make_recipe
 from attnlens.train.spec import TrainSpec
 
 __all__ = ["Outcome", "Tick", "batch_generator", "train"]
@@ -78,6 +78,7 @@ def train(spec: TrainSpec, out: Path | str, *, recipe: Recipe | None = None, tic
 class _Run:
     def __init__(self, spec: TrainSpec, keeper: Keeper, recipe: Recipe, device: str, tick: Tick) -> None:
         self.spec, self.keeper, self.recipe, self.device, self.tick = spec, keeper, recipe, device, tick
+        self.changing = recipe if isinstance(recipe, Changing) else None
         self.module = recipe.module.to(device)
         self.optimiser = make_optimiser(self.module, spec.optimiser)
         self.at = _Progress()
@@ -95,7 +96,7 @@ class _Run:
         for number, batches in self._batches():
             figures = self._step(number, batches)
             self.at.step = number
-            word = self.recipe.after_step(number, figures)
+            word = self.changing.after_step(number, figures) if self.changing else None
             if word:
                 self.keeper.log(step=number, event=word)
             if number % self.spec.log_every == 0:
@@ -195,7 +196,7 @@ class _Run:
                 "progress": dict(vars(self.at)),
                 "module": self.module.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
-                "recipe": self.recipe.state(),
+                "recipe": self.changing.state() if self.changing else {},
             }
         )
 
@@ -206,7 +207,8 @@ class _Run:
         self.at = _Progress(**state["progress"])
         self.module.load_state_dict(state["module"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.recipe.set_state(state["recipe"])
+        if self.changing:
+            self.changing.set_state(state["recipe"])
 
     def _autocast(self) -> AbstractContextManager[object]:
         import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from attnlens.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["RECIPES", "Better", "Recipe", "make_recipe"]
+__all__ = ["RECIPES", "Better", "Changing", "Recipe", "make_recipe"]
 
 Better = Literal["lower", "higher"]
 
@@ -23,7 +23,8 @@ Better = Literal["lower", "higher"]
 class Recipe(Protocol):
     """What the loop asks of a recipe.
 
-    ``batch`` depends on its arguments and on ``state`` alone: a resumed run then sees what an uninterrupted one sees.
+    ``batch`` depends on its arguments and on what :class:`Changing` keeps alone: a resumed run then sees what an
+    uninterrupted one sees.
     """
 
     metric: str
@@ -49,8 +50,17 @@ class Recipe(Protocol):
         """Return dev metrics; draws nothing from a global generator."""
         ...
 
+    def export(self, folder: Path) -> None:
+        """Write what was trained, in the form that is used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Changing(Protocol):
+    """What a recipe also has, all of it, if something beside its weights changes in training, as in a curriculum."""
+
     def after_step(self, step: int, figures: dict[str, float]) -> str | None:
-        """Learn of a step's figures, as a curriculum must; a returned word is logged, and ``done`` ends the run."""
+        """Learn of a step's figures; a returned word is logged, and ``done`` ends the run."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -59,10 +69,6 @@ class Recipe(Protocol):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take back what ``state`` returned."""
-        ...
-
-    def export(self, folder: Path) -> None:
-        """Write what was trained, in the form that is used afterwards."""
         ...
 
 
