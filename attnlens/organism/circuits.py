@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from attnlens.asr.error_rate import edit_distance
+from attnlens.context.encode import Encoded
 from attnlens.context.prompt import Prompt
 from attnlens.context.spans import Source
 from attnlens.errors import BadInput
 from attnlens.models.speechlm import SpeechLM
+from attnlens.organism.evaluation import answered
 
 __all__ = ["EDGES", "Cut", "cut_edges"]
 
@@ -58,28 +57,23 @@ def cut_edges(
         raise BadInput("there is nothing to read", given="no prompts", fix="pass at least one")
     told = tick or (lambda: None)
     masses = lens.trace(list(prompts), queries=tuple(dict.fromkeys(rows for rows, _ in edges)), measures=("mass",)).mass
-    bits, cer = _answers(lens, prompts)
+    asked = [lens.encode(prompt) for prompt in prompts]
+    bits, cer = _answers(lens, asked)
     found = [Cut(None, None, None, float("nan"), bits, cer)]
     told()
     for rows, keys in edges:
         here = masses.sel(query=rows, source=keys).mean(["item", "head"]).values
         for layer in [*range(lens.n_layers), None]:
             with lens.knockout(queries=rows, keys=keys, layers=None if layer is None else [layer]):
-                bits, cer = _answers(lens, prompts)
+                bits, cer = _answers(lens, asked)
             mass = float(here.mean()) if layer is None else float(here[layer])
             found.append(Cut(rows, keys, layer, mass, bits, cer))
             told()
     return found
 
 
-def _answers(lens: SpeechLM, prompts: Sequence[Prompt]) -> tuple[float, float]:
+def _answers(lens: SpeechLM, asked: Sequence[Encoded]) -> tuple[float, float]:
     """Return bits per character of the references, and the character error rate of greedy answers in per cent."""
-    bits = wrong = characters = 0.0
-    for prompt in prompts:
-        text, encoded = prompt.target.text, lens.encode(prompt)
-        # Through the lens, so that what is cut is cut here too.
-        bits -= lens.score(encoded, [text], end="eos")[0].total / float(np.log(2))
-        said = lens.generate(encoded, max_new_tokens=2 * len(text) + 8).text
-        wrong += edit_distance(said, text)
-        characters += len(text)
-    return bits / characters, 100 * wrong / characters
+    found = [answered(lens, one) for one in asked]
+    characters = sum(len(one.prompt.target.text) for one in asked)
+    return sum(bits for _, bits, _ in found) / characters, 100 * sum(edits for _, _, edits in found) / characters

@@ -11,13 +11,13 @@ import numpy as np
 from attnlens.asr.error_rate import edit_distance
 from attnlens.context.build import build_prompt
 from attnlens.context.controls import apply_control
+from attnlens.context.encode import Encoded
 from attnlens.context.prompt import Condition, Prompt
 from attnlens.context.retrieval.base import Query, retrieve
 from attnlens.data.corpus import Corpus
-from attnlens.models.scoring import score
 from attnlens.models.speechlm import SpeechLM
 
-__all__ = ["CELLS", "Answer", "Cell", "evaluate"]
+__all__ = ["CELLS", "Answer", "Cell", "answered", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,17 @@ def evaluate(
 
 
 def _answer(lens: SpeechLM, prompt: Prompt, cell: Cell, *, voice: str, seed: int) -> Answer:
-    encoded = lens.encode(prompt)
-    text = prompt.target.text
-    said = lens.generate(encoded, max_new_tokens=2 * len(text) + 8).text
-    bits = -score(lens, encoded, [text], end="eos")[0].total / float(np.log(2))
+    said, bits, edits = answered(lens, lens.encode(prompt))
     target = prompt.target
-    return Answer(
-        str(cell), target.language, target.id, voice, seed, edit_distance(said, text), len(text), bits, said, text
-    )
+    return Answer(str(cell), target.language, target.id, voice, seed, edits, len(target.text), bits, said, target.text)
+
+
+def answered(lens: SpeechLM, encoded: Encoded) -> tuple[str, float, int]:
+    """Return what a model answers greedily, the bits of the reference, and the edits between the two.
+
+    What is cut on the lens is cut here too.
+    """
+    text = encoded.prompt.target.text
+    said = lens.generate(encoded, max_new_tokens=2 * len(text) + 8).text
+    bits = -lens.score(encoded, [text], end="eos")[0].total / float(np.log(2))
+    return said, bits, edit_distance(said, text)

@@ -3,8 +3,8 @@
     python experiments/organism/evaluate.py build/organism/cpu/joint/model --corpora build/organism/corpora \
         --out build/organism/cpu/evaluation --seeds 0 1 2
 
-Writes `answers.jsonl` (one line per utterance and cell) and `table.md`. Intervals are percentile bootstraps over
-utterances (1,000 resamples, all seeds of an utterance together).
+Writes `answers.jsonl` (one line per utterance and cell) and `table.md`. Intervals are BCa bootstraps over
+utterances (10,000 resamples, all seeds of an utterance together).
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from attnlens.errors import AttnlensError
 from attnlens.models.clips import reusing_clips
 from attnlens.models.load import load
 from attnlens.organism.evaluation import CELLS, Answer, evaluate
-
-RESAMPLES = 1_000
+from attnlens.stats.bootstrap import bootstrap
 
 
 def main() -> None:
@@ -65,12 +64,11 @@ def render(answers: list[Answer]) -> str:
         sums = np.zeros((len(names), 3))
         for one in chosen:
             sums[names.index(one.utterance)] += [one.edits, one.bits, one.characters]
-        cer, bits = 100 * sums[:, 0].sum() / sums[:, 2].sum(), sums[:, 1].sum() / sums[:, 2].sum()
-        drawn = sums[np.random.default_rng(0).integers(0, len(names), (RESAMPLES, len(names)))].sum(1)
-        low, high = np.percentile(100 * drawn[:, 0] / drawn[:, 2], [2.5, 97.5])
-        least, most = np.percentile(drawn[:, 1] / drawn[:, 2], [2.5, 97.5])
+        edits, bits, characters = sums.T
+        cer, each = (bootstrap(one, per=characters) for one in (100 * edits, bits))
         rows.append(
-            f"| {cell} | {cer:.1f} | {low:.1f}-{high:.1f} | {bits:.2f} | {least:.2f}-{most:.2f} | {len(names)} |"
+            f"| {cell} | {cer.estimate:.1f} | {cer.low:.1f}-{cer.high:.1f} |"
+            f" {each.estimate:.2f} | {each.low:.2f}-{each.high:.2f} | {len(names)} |"
         )
     rows += ["", "CER % with 8 pairs, by language and voice:", ""]
     pairs = [one for one in answers if one.cell == "micl k=8"]
