@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 FLOORS = [
     {"errors"},
-    {"registry"},
+    {"mapping", "registry"},
     {"data", "stats"},
     {"context"},
     {"capture", "traces"},

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from attnlens.asr.exposure import TrainedOn
@@ -19,6 +18,7 @@ from attnlens.context.retrieval import RETRIEVERS
 from attnlens.context.templates import TEMPLATES
 from attnlens.data.normalise import NORMALISERS
 from attnlens.errors import BadInput, UnknownName
+from attnlens.mapping import read_mapping
 
 __all__ = ["AcousticPart", "NgramPart", "RerankSpec", "SelectorPart", "read_rerank_spec"]
 
@@ -138,15 +138,7 @@ class RerankSpec(_Part):
 
 def read_rerank_spec(path: Path | str, **changes: Any) -> RerankSpec:
     """Read a spec from a YAML file; ``changes`` replace its keys."""
-    path = Path(path)
-    if not path.is_file():
-        raise BadInput(f"there is no spec file {path}", fix="check the path; experiments/asr holds examples")
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is no readable YAML: {str(error).splitlines()[0]}", fix="mend the file") from None
-    if not isinstance(fields, dict):
-        raise BadInput(f"{path} holds no mapping of keys to values", given=type(fields).__name__)
+    fields = read_mapping(path, keys=RerankSpec.model_fields, example="corpora: [guarani]", what="spec file")
     return RerankSpec(**{**fields, **changes})
 
 

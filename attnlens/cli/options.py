@@ -41,7 +41,8 @@ KEYS = {
 
 def resolve(path: Path | None, *, sets: list[str] | None, **flags: str | None) -> RunSpec:
     """Read the file, then apply named flags, then ``--set``: the later wins."""
-    from attnlens.run.load import load_spec, parse_value
+    from attnlens.mapping import parse_value
+    from attnlens.run.load import load_spec
     from attnlens.run.spec import RunSpec
 
     changes: dict[str, Any] = {KEYS[flag]: value for flag, value in flags.items() if value is not None}

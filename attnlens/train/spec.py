@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attnlens.errors import BadInput, UnknownName
+from attnlens.mapping import read_mapping
 
 __all__ = ["OptimiserSpec", "TrainSpec", "read_train_spec"]
 
@@ -91,16 +91,7 @@ class TrainSpec(_Part):
 
 def read_train_spec(path: Path | str, **changes: Any) -> TrainSpec:
     """Read a training spec from a YAML file; ``changes`` replace its keys."""
-    path = Path(path)
-    if not path.is_file():
-        near = sorted(one.name for one in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise BadInput(f"there is no spec file {path}", present=", ".join(near) or None, fix="check the path")
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is no readable YAML: {str(error).splitlines()[0]}", fix="mend the file") from None
-    if not isinstance(fields, dict):
-        raise BadInput(f"{path} holds no mapping of keys to values", given=type(fields).__name__)
+    fields = read_mapping(path, keys=TrainSpec.model_fields, example="recipe: episodes", what="spec file")
     return TrainSpec(**{**fields, **changes})
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from attnlens.context.prompt import CONDITIONS
 from attnlens.errors import BadInput, UnknownName
-from attnlens.run.load import dump_spec, load_spec, parse_value, write_spec
+from attnlens.mapping import parse_value
+from attnlens.run.load import dump_spec, load_spec, write_spec
 from attnlens.run.spec import RunSpec
 
 subsets = st.lists(st.sampled_from(sorted(CONDITIONS)), min_size=1, unique=True)
