@@ -55,7 +55,8 @@ def clauses(declaration: str) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for paragraph in _PARAGRAPH.findall(declaration):
         text = unicodedata.normalize("NFC", html.unescape(_TAG.sub("", paragraph)))
-        for clause in _CLAUSE.split(text.translate(_APOSTROPHES).lower()):
+        # The Turkish capital's small letter is two characters to Python, and the dot alone is no letter.
+        for clause in _CLAUSE.split(text.translate(_APOSTROPHES).replace("İ", "i").lower()):
             words: list[str] = []
             for word in [*clause.replace("-", " ").split(), "0"]:
                 if _is_word(word):

@@ -1,26 +1,36 @@
-"""Tests that speak: `pip install 'attnlens[organism]'`, then `pytest -m slow tests/organism/test_speech.py`."""
+"""Tests that speak, down to the whole chain from speech to an evaluated model in little."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import importlib.util
 import io
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from attnlens.data.check import check
 from attnlens.errors import BadInput
+from attnlens.models.load import load
+from attnlens.organism import udhr
 from attnlens.organism.embedded import CorpusPlan, build_corpora
 from attnlens.organism.espeak import Espeak
+from attnlens.organism.evaluation import CELLS, evaluate
 from attnlens.organism.phones import PHONES, classes, phone_id
 from attnlens.organism.pool import write_pool
+from attnlens.organism.shipped import target_corpus
 from attnlens.organism.speech import say_words
 from attnlens.organism.splits import read_splits
 from attnlens.organism.synthesis import PoolPlan, synthesise
+from attnlens.train.loop import train
+from attnlens.train.spec import read_train_spec
 
-pytestmark = pytest.mark.slow
-SPLITS = Path(__file__).parents[2] / "experiments" / "organism" / "splits.yaml"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments" / "organism"
+SPLITS = EXPERIMENTS / "splits.yaml"
 WORDS = "kato mira sun taleku posi wena rima hoko tupu nela"
 
 
@@ -93,6 +103,7 @@ def test_words_are_said_as_asked_or_not_at_all() -> None:
     assert say_words([odd], "fi+f1", np.random.default_rng(0), engine=engine) is None
 
 
+@pytest.mark.slow
 def test_a_pool_is_the_same_for_any_number_of_processes(tmp_path: Path, package: Path) -> None:
     plan = PoolPlan(made_up=2, utterances=4, real=1, lexicon=10)
     made = [
@@ -108,6 +119,7 @@ def test_a_pool_is_the_same_for_any_number_of_processes(tmp_path: Path, package:
     assert float(np.abs(made[0].mel.astype(np.float32) - made[1].mel.astype(np.float32)).mean()) < 0.01
 
 
+@pytest.mark.slow
 def test_embedded_corpora_are_whole_and_sound(tmp_path: Path, package: Path) -> None:
     plan = CorpusPlan(pool=8, dev=4, test=4, words=(2, 4))
     corpora = build_corpora(read_splits(SPLITS), package, tmp_path / "corpora", plan)
@@ -116,3 +128,35 @@ def test_embedded_corpora_are_whole_and_sound(tmp_path: Path, package: Path) -> 
         assert len({one.speaker for one in corpus.test}) == 4
         assert check(corpus).errors == ()
         assert all(" " in one.text for one in corpus)
+
+
+def script(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_chain_goes_from_nothing_to_a_table(tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `make organism PRESET=smoke` does, on another text than the declaration."""
+    digest = base64.b64encode(hashlib.sha512(package.read_bytes()).digest()).decode()
+    monkeypatch.setattr(udhr, "INTEGRITY", digest)
+    monkeypatch.chdir(tmp_path)
+    built = Path("build/organism/smoke")
+    script("synthesise").make(EXPERIMENTS / "smoke" / "pools.yaml", package, SPLITS, built, 1)
+    for stage in ("discrete", "encoder", "joint"):
+        outcome = train(read_train_spec(EXPERIMENTS / "smoke" / f"{stage}.yaml"), built / stage)
+        assert outcome.ended == "all steps done", stage
+    targets = [target_corpus("maori"), target_corpus("guarani")]
+    answers = list(evaluate(load(str(built / "joint" / "model")), targets, seeds=[0], limit=2))
+    assert {one.cell for one in answers} == {str(cell) for cell in CELLS}
+    table = script("evaluate").render(answers)
+    rows = [row.split("|")[1].strip() for row in table.splitlines() if " k=" in row]
+    assert rows == [str(cell) for cell in CELLS]
+
+
+def test_a_changed_package_is_refused(tmp_path: Path, package: Path) -> None:
+    with pytest.raises(BadInput, match=r"is not udhr 6\.0\.0"):
+        script("synthesise").make(EXPERIMENTS / "smoke" / "pools.yaml", package, SPLITS, tmp_path, 1)

@@ -29,6 +29,10 @@ def package(path: Path, declarations: Mapping[str, str]) -> Path:
     return path
 
 
+def test_the_turkish_capital_becomes_one_letter() -> None:
+    assert clauses("<p>İnsan hakları</p>") == [("insan", "hakları")]
+
+
 def test_clauses_are_lower_case_words_without_marks() -> None:
     made = clauses("<h2>TITLE</h2><p>Iñapytl’yre &amp; 3 ha, (eteĩcha)!</p>\n<p>Yvy-ári.</p>")
     assert made == [("iñapytl'yre",), ("ha",), ("eteĩcha",), ("yvy", "ári")]
