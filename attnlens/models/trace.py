@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["trace"]
 
-MEASURES = ("mass", "entropy", "max", "contribution", "logit_effect")
+MEASURES = ("mass", "entropy", "max", "contribution", "logit_effect", "nll_first")
+OF_LOGITS = ("nll_first",)
 PER_ROW = ("entropy", "max")
 BAR_FROM = 4
 """Fewer prompts than this are done before a progress bar would be read."""
@@ -70,7 +71,7 @@ def trace(
     rows
         See :func:`attnlens.models.rows.rows_of`.
     measures
-        Of ``mass`` (always there), ``entropy``, ``max``, ``contribution``, ``logit_effect``.
+        Of ``mass`` (always there), ``entropy``, ``max``, ``contribution``, ``logit_effect``, ``nll_first``.
     layers, heads
         Which ones, by index; None is all.
     method
@@ -174,7 +175,7 @@ def _item(lens: SpeechLM, encoded: Encoded, wanted: _Wanted) -> dict[str, Any]:
     at, predicting = _tensor(lens, union), _tensor(lens, rows_of(spans, "output"))
     ids = _tensor(lens, encoded.ids)
     after = torch.cat([ids[1:], ids.new_full((1,), -1)])
-    first = tuple(name for name in wanted.measures if name != "contribution")
+    first = tuple(name for name in wanted.measures if name not in ("contribution", *OF_LOGITS))
     request = Request(
         **_keys(lens, groups, wanted.site),
         n_groups=len(labels),
@@ -203,13 +204,15 @@ def _item(lens: SpeechLM, encoded: Encoded, wanted: _Wanted) -> dict[str, Any]:
         with capture(lens.sites, again, edits) as parts:
             lens.logits(inputs, keep=1)
         measured["contribution"] = _means(_Read(parts, wanted.site), "contribution", picks)
-    nll = -logits[0].log_softmax(-1).gather(-1, after[predicting][:, None]).sum()
+    nll = -logits[0].log_softmax(-1).gather(-1, after[predicting][:, None])
+    if "nll_first" in wanted.measures:
+        measured["nll_first"] = np.array(nll[0].item(), dtype=np.float32)
     return {
         **measured,
         "tokens": np.bincount(keys.sources(), minlength=len(SOURCES)).astype(np.int32),
         "query_tokens": np.array([len(pick) for pick in picks], dtype=np.int32),
         **_blocks(keys),
-        "nll": np.float32(nll.item()),
+        "nll": np.float32(nll.sum().item()),
         "n_output_tokens": np.int32(len(predicting)),
         "positions": np.int32(len(keys)),
     }

@@ -143,13 +143,14 @@ class Bench:
                 item.prompt,
                 outputs=item.reference,
                 rows=self.rows,
-                measures=("mass", *self.spec.tracing.measures),
+                measures=("mass", "nll_first", *self.spec.tracing.measures),
                 seed=item.seed,
             )
             row = {
                 "item": item.id,
                 "status": "finished",
                 "nll": float(dataset["nll"].values[0]),
+                "nll_first": float(dataset["nll_first"].values[0]),
                 "n_output_tokens": int(dataset["n_output_tokens"].values[0]),
                 "n_chars": int(dataset["n_chars"].values[0]),
                 "positions": int(dataset["positions"].values[0]),
@@ -157,6 +158,8 @@ class Bench:
             if item.transcribed:
                 answer = lens.generate(item.prompt, max_new_tokens=self.spec.decoding.max_new_tokens)
                 row |= {"transcription": answer.text, "ended": answer.ended}
+        # One number per item needs no place in the store; tables read it from the row.
+        dataset = dataset.drop_vars("nll_first")
         return Done(row, dataset, _curve(dataset) if item.control == "none" else None)
 
     def attempt(self, item: Item) -> Done:

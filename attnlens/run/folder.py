@@ -113,6 +113,7 @@ RESULTS = (
     "transcription",
     "ended",
     "nll",
+    "nll_first",
     "n_output_tokens",
     "n_chars",
     "positions",

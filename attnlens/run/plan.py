@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attnlens.context.build import build_prompt
-from attnlens.context.controls import CONTROLS, apply_control
+from attnlens.context.controls import CONTROLS, apply_control, parse_control
 from attnlens.context.prompt import Condition, Prompt
 from attnlens.context.retrieval import Query, Ranking, make
 from attnlens.data.corpus import Corpus
@@ -105,6 +105,7 @@ class _Planner:
         self.left_out: Counter[str] = Counter()
         self.refused: dict[str, AttnlensError] = {}
         self.applied: set[str] = set()
+        self.controls = {said: _with_corpora(*parse_control(said)) for said in spec.context.controls}
         self.heard = read_hypotheses(spec.data.hypotheses) if spec.data.hypotheses else {}
 
     def of(self, corpus: Corpus, tick: Tick) -> Iterator[Item]:
@@ -164,17 +165,17 @@ class _Planner:
     def _items(self, one: _Round, condition: Condition, shots: int) -> Iterator[Item]:
         prompt = self._fitting(one, condition, shots)
         yield self._item(one, prompt, shots, "none")
-        for name in self.spec.context.controls:
+        for said, (name, options) in self.controls.items():
             if name == "none" or not CONTROLS[name].applies_to(condition, shots=prompt.shots):
                 continue
             try:
-                changed = apply_control(prompt, name, seed=one.seed, corpus=one.corpus)
+                changed = apply_control(prompt, name, seed=one.seed, corpus=one.corpus, **options)
             except AttnlensError as error:
-                self.left_out[f"{name} at {condition}, {shots} shots: {error.message}"] += 1
-                self.refused.setdefault(name, error)
+                self.left_out[f"{said} at {condition}, {shots} shots: {error.message}"] += 1
+                self.refused.setdefault(said, error)
                 continue
-            self.applied.add(name)
-            yield self._item(one, changed, shots, name)
+            self.applied.add(said)
+            yield self._item(one, changed, shots, said)
 
     def _fitting(self, one: _Round, condition: Condition, shots: int) -> Prompt:
         limit, longest = self.counter.front.context_length, 0
@@ -218,6 +219,11 @@ class _Planner:
             transcribed=prompt.condition in self.spec.decoding.conditions,
         )
         return item_id(item, self.spec)
+
+
+def _with_corpora(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Read the corpus that a control takes its material from."""
+    return name, {key: find_corpus(str(value)) if key == "other" else value for key, value in options.items()}
 
 
 def _distinct(corpora: list[Corpus]) -> None:

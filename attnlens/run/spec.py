@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from attnlens.context.controls import CONTROLS
+from attnlens.context.controls import parse_control
 from attnlens.context.prompt import Condition, Order, PairOrder
 from attnlens.context.retrieval import RETRIEVERS
 from attnlens.context.templates import TEMPLATES
@@ -120,7 +120,8 @@ class ContextSpec(_Part):
     template: str = "default"
     """How the prompt is worded; `attnlens ls templates`."""
     controls: Names = ("mismatched-pairs",)
-    """Changes that should destroy the effect under study; the clean run is always included."""
+    """Changes that should destroy the effect under study; the clean run is always included. Options follow the name:
+    `gold-inserted:slot=3:what=text`, `other-language:other=maori`."""
     on_overflow: Literal["refuse", "fewer-shots"] = "refuse"
     """What happens to a prompt longer than the model's context."""
 
@@ -206,7 +207,7 @@ class RunSpec(_Part):
         RETRIEVERS.require(self.context.retriever)
         NORMALISERS.require(self.data.normaliser)
         for control in self.context.controls:
-            CONTROLS.require(control)
+            parse_control(control)
         for step in self.execution.after:
             AFTER.require(step)
         for measure in self.tracing.measures:

@@ -62,6 +62,9 @@ VARIABLES: dict[str, Variable] = {
         "mean direct effect of that addition on the logit of the token that follows",
     ),
     "nll": Variable(("item",), "f", True, "negative log-likelihood of the output, in nats, first token included"),
+    "nll_first": Variable(
+        ("item",), "f", False, "the part of nll that is the first token's, which the paper leaves out"
+    ),
     "n_output_tokens": Variable(("item",), "i", True, "tokens of the output"),
     "n_chars": Variable(("item",), "i", True, "characters of the output"),
     "positions": Variable(("item",), "i", True, "positions of the whole prompt with its output"),

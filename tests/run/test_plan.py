@@ -196,6 +196,33 @@ def test_a_control_that_some_targets_cannot_have_is_counted(monkeypatch: pytest.
     assert alone.left_out == {"mismatched-pairs means nothing in these conditions and shots": 1}
 
 
+def test_controls_take_options_and_the_same_control_may_stand_twice() -> None:
+    wanted = ["gold-inserted:slot=1:what=text", "gold-inserted:slot=0", "other-language:other=maori"]
+    plan = make_plan(small(context__controls=wanted, data__limit=1))
+    applied = {item.control: item.applied for item in plan.items if item.control != "none"}
+    assert applied["gold-inserted:slot=1:what=text"] == "gold-inserted@0:slot=1,what=text"
+    assert applied["gold-inserted:slot=0"] == "gold-inserted@0:slot=0,what=pair"
+    assert applied["other-language:other=maori"].startswith("other-language@0:other=maori")
+    assert len({item.id for item in plan.items}) == len(plan.items)
+
+
+@pytest.mark.parametrize(
+    ("control", "said"),
+    [
+        ("gold-insertd:slot=1", "did you mean 'gold-inserted'"),
+        ("gold-inserted:slot", "written name:key=value"),
+        ("gold-inserted:slot=1:slot=2", "each key once"),
+        ("gold-inserted:slott=1", "did you mean 'slot'"),
+        ("gold-inserted:slot=7", "there is no slot 7"),
+        ("other-language:other=nowhere", "unknown corpus"),
+    ],
+)
+def test_options_of_controls_that_cannot_be_met_are_refused(control: str, said: str) -> None:
+    with pytest.raises((BadInput, UnknownName)) as refused:
+        make_plan(small(context__controls=[control], data__limit=1))
+    assert said in str(refused.value)
+
+
 def test_costs_are_reckoned_from_what_is_known() -> None:
     plan = make_plan(small())
     cost = estimate(plan)

@@ -6,7 +6,7 @@ docstring says what it keeps and what it destroys; a change that would be void i
 own through the entry-point group ``attnlens.controls``.
 """
 
-from attnlens.context.controls.apply import CONTROLS, apply_control
+from attnlens.context.controls.apply import CONTROLS, apply_control, parse_control
 from attnlens.context.controls.base import Control, Draw, What
 from attnlens.context.controls.insert import GoldSlot, gold_slots
 from attnlens.context.controls.order import order_permutations
@@ -20,4 +20,5 @@ __all__ = [
     "apply_control",
     "gold_slots",
     "order_permutations",
+    "parse_control",
 ]

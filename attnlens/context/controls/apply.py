@@ -10,9 +10,10 @@ from attnlens.context.controls.base import Control, Draw
 from attnlens.context.prompt import Prompt
 from attnlens.data.corpus import Corpus
 from attnlens.errors import BadInput, UnknownName, listing
+from attnlens.mapping import parse_value
 from attnlens.registry import Registry
 
-__all__ = ["CONTROLS", "apply_control"]
+__all__ = ["CONTROLS", "apply_control", "parse_control"]
 
 _HERE = "attnlens.context.controls"
 
@@ -41,6 +42,29 @@ CONTROLS: Registry[Control] = Registry(
         "decoy-inserted": (f"{_HERE}.insert:DECOY_INSERTED", "another target's pair stands in one slot (slot=, what=)"),
     },
 )
+
+
+def parse_control(text: str) -> tuple[str, dict[str, Any]]:
+    """Read a control with its options from one word, as specs and flags hold it.
+
+    Only the name is looked up here; options are checked where they are used, since some need a corpus.
+
+    >>> parse_control("gold-inserted:slot=3:what=text")
+    ('gold-inserted', {'slot': 3, 'what': 'text'})
+    """
+    name, *parts = text.split(":")
+    CONTROLS.require(name)
+    options: dict[str, Any] = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals or not key or not value or key in options:
+            raise BadInput(
+                f"options of a control are written name:key=value:key=value, each key once, not {text!r}",
+                given=part,
+                fix="write for instance gold-inserted:slot=3:what=text",
+            )
+        options[key] = parse_value(value)
+    return name, options
 
 
 def apply_control(prompt: Prompt, name: str, *, seed: int, corpus: Corpus | None = None, **options: Any) -> Prompt:
