@@ -15,6 +15,7 @@ import numpy as np
 from attnlens.errors import BadInput
 from attnlens.train.keep import Keeper
 from attnlens.train.optimiser import make_optimiser, rate_factor, set_rates
+from attnlens.train.processes import Processes
 from attnlens.train.recipe import Changing, Recipe, make_recipe
 from attnlens.train.spec import TrainSpec
 
@@ -63,11 +64,14 @@ def train(spec: TrainSpec, out: Path | str, *, recipe: Recipe | None = None, tic
     """
     import torch
 
-    keeper = Keeper(Path(out), spec)
-    device = _device(spec.device)
+    processes = Processes(_device(spec.device))
+    processes.parts(spec.accumulate)
+    with processes.accelerator.main_process_first():
+        keeper = Keeper(Path(out), spec)
+    device = processes.device
     torch.manual_seed(spec.seed)
     recipe = recipe or make_recipe(spec.recipe, seed=spec.seed, device=device, options=spec.options)
-    run = _Run(spec, keeper, recipe, device, tick or (lambda _step, _figures: None))
+    run = _Run(spec, keeper, recipe, processes, tick or (lambda _step, _figures: None))
     if keeper.finished:
         state = keeper.resume(device)
         at = _Progress(**state["progress"]) if state else _Progress()
@@ -76,11 +80,13 @@ def train(spec: TrainSpec, out: Path | str, *, recipe: Recipe | None = None, tic
 
 
 class _Run:
-    def __init__(self, spec: TrainSpec, keeper: Keeper, recipe: Recipe, device: str, tick: Tick) -> None:
-        self.spec, self.keeper, self.recipe, self.device, self.tick = spec, keeper, recipe, device, tick
+    def __init__(self, spec: TrainSpec, keeper: Keeper, recipe: Recipe, processes: Processes, tick: Tick) -> None:
+        self.spec, self.keeper, self.recipe, self.processes, self.tick = spec, keeper, recipe, processes, tick
+        self.device = processes.device
         self.changing = recipe if isinstance(recipe, Changing) else None
-        self.module = recipe.module.to(device)
+        self.module = recipe.module.to(self.device)
         self.optimiser = make_optimiser(self.module, spec.optimiser)
+        self.stepping = processes.prepare(recipe, self.module, self.optimiser)
         self.at = _Progress()
         self.began = time.monotonic()
 
@@ -97,12 +103,15 @@ class _Run:
             figures = self._step(number, batches)
             self.at.step = number
             word = self.changing.after_step(number, figures) if self.changing else None
+            self.stepping.zero_grad(set_to_none=True)
             if word:
-                self.keeper.log(step=number, event=word)
+                self._log(step=number, event=word)
             if number % self.spec.log_every == 0:
-                self.keeper.log(step=number, seconds=round(time.monotonic() - self.began, 2), **figures)
+                self._log(step=number, seconds=round(time.monotonic() - self.began, 2), **figures)
             self.tick(number, figures)
-            paused = self.spec.minutes is not None and time.monotonic() - self.began > 60 * self.spec.minutes
+            paused = self.spec.minutes is not None and self.processes.agreed(
+                time.monotonic() - self.began > 60 * self.spec.minutes
+            )
             last = number == self.spec.steps or word == "done" or paused
             stop = False
             if number % self.spec.evaluate_every == 0 or last:
@@ -115,39 +124,42 @@ class _Run:
             if paused and number < self.spec.steps:
                 ended = "time is up"
                 break
+        self.processes.wait()
         self.module.load_state_dict(self.keeper.best())
-        self.recipe.export(self.keeper.folder / "model")
-        if ended != "time is up":
-            self.keeper.finish()
+        if self.processes.main:
+            self.recipe.export(self.keeper.folder / "model")
+            if ended != "time is up":
+                self.keeper.finish()
+        self.processes.wait()
         return Outcome(self.at.step, ended, self.at.best, self.at.best_step)
 
     def _step(self, number: int, batches: list[Any]) -> dict[str, float]:
         import torch
 
         # Dropout and the like: seeded by the step, a resumed run needs no state of the global generator.
-        torch.manual_seed(int(np.random.default_rng([self.spec.seed, number]).integers(2**31)))
+        rank = [self.processes.rank] if self.processes.rank else []
+        torch.manual_seed(int(np.random.default_rng([self.spec.seed, number, *rank]).integers(2**31)))
         self.module.train()
         set_rates(
             self.optimiser,
             self.spec.optimiser.rate * rate_factor(number - 1, steps=self.spec.steps, spec=self.spec.optimiser),
         )
         sums: dict[str, float] = {}
-        for batch in batches:
-            with self._autocast():
-                loss, figures = self.recipe.loss(batch)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise self._diverged(number, "loss", value)
-            share: Any = loss / len(batches)
-            share.backward()
-            for name, figure in {"loss": value, **figures}.items():
+        for place, batch in enumerate(batches):
+            with self.processes.apart() if place < len(batches) - 1 else nullcontext():
+                with self._autocast():
+                    loss, figures = self.processes.loss(batch)
+                self.processes.accelerator.backward(loss / len(batches))
+            for name, figure in {"loss": float(loss.detach()), **figures}.items():
                 sums[name] = sums.get(name, 0.0) + figure / len(batches)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.spec.optimiser.clip))
+        means = self.processes.mean(sums)
+        if not math.isfinite(means["loss"]):
+            raise self._diverged(number, "loss", means["loss"])
+        norm = float(self.processes.accelerator.clip_grad_norm_(self.module.parameters(), self.spec.optimiser.clip))
         if not math.isfinite(norm):
             raise self._diverged(number, "gradient", norm)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        return {**sums, "norm": norm}
+        self.stepping.step()
+        return {**means, "norm": norm}
 
     def _evaluate(self, number: int) -> bool:
         """Measure, keep the best, and tell whether patience is at its end."""
@@ -160,12 +172,15 @@ class _Run:
             raise BadInput(
                 f"the recipe does not measure its own metric {self.recipe.metric!r}", present=", ".join(found)
             )
+        # All processes measure the same; rounding must not make them differ about when to stop.
+        found = self.processes.agreed(found)
         value = found[self.recipe.metric]
-        self.keeper.log(step=number, dev=found)
+        self._log(step=number, dev=found)
         best = self.at.best
         if best is None or (value < best if self.recipe.better == "lower" else value > best):
             self.at.best, self.at.best_step, self.at.stale = value, number, 0
-            self.keeper.save_best(self.module.state_dict())
+            if self.processes.main:
+                self.keeper.save_best(self.module.state_dict())
         else:
             self.at.stale += 1
         return self.spec.patience is not None and self.at.stale >= self.spec.patience
@@ -186,10 +201,17 @@ class _Run:
 
     def _made(self, number: int) -> list[Any]:
         return [
-            self.recipe.batch(batch_generator(self.spec.seed, number, part)) for part in range(self.spec.accumulate)
+            self.recipe.batch(batch_generator(self.spec.seed, number, part))
+            for part in self.processes.parts(self.spec.accumulate)
         ]
 
+    def _log(self, **fields: Any) -> None:
+        if self.processes.main:
+            self.keeper.log(**fields)
+
     def _save(self) -> None:
+        if not self.processes.main:
+            return
         self.keeper.save(
             {
                 "step": self.at.step,
@@ -201,7 +223,8 @@ class _Run:
         )
 
     def _resume(self) -> None:
-        state = self.keeper.resume(self.device)
+        with self.processes.accelerator.main_process_first():
+            state = self.keeper.resume(self.device)
         if state is None:
             return
         self.at = _Progress(**state["progress"])
