@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONHASHSEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow lint format types docs bench organism acoustic clean
+.PHONY: help run test slow lint format types docs bench figures browser organism acoustic clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -16,8 +16,14 @@ help:  ## say what there is
 run: $(VENV)/.core  ## make the environment and run the main job: what does the embedded model use?
 	@$(BIN)/attnlens run
 
-test: $(VENV)/.dev  ## make the environment and pass the tests
+test: $(VENV)/.dev browser  ## make the environment and pass the tests
 	$(BIN)/pytest
+
+# The report is tested in a real browser. Only root can install one; without it those tests are skipped, and say so.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } \
+		|| echo "no Chromium is installed: the tests of the report in a browser are skipped"
 
 slow: $(VENV)/.dev  ## the tests marked slow
 	$(BIN)/pytest -m slow
@@ -41,6 +47,13 @@ BENCHMARKS := $(filter-out benchmarks/capture_gpu.py,$(wildcard benchmarks/[a-z]
 
 bench: $(VENV)/.dev  ## every benchmark that needs no GPU, as tables (with one: python benchmarks/capture_gpu.py)
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# The pictures of the README, from the default run as it is here and now; those that are in git are made anew.
+SHOWN := $(basename $(notdir $(wildcard figures/*.png)))
+figures: $(VENV)/.core  ## make the README's pictures anew, from the default run
+	$(BIN)/attnlens run --out build/default
+	$(BIN)/attnlens plot build/default $(SHOWN) --format png --out build/default/shown
+	cp $(addprefix build/default/shown/,$(addsuffix .png,$(SHOWN))) figures/
 
 # `make organism PRESET=smoke` in a minute, cpu in hours, gpu where there is one. A stage that is done is not done again.
 PRESET ?= cpu

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ MOST_BYTES = 6_000_000
 """How much all items together may add to the page; beyond, heads that put little on demonstrations are left out."""
 LEVELS = 32_767
 """Weights on single positions are kept in steps of 1/32,767; shares of spans are kept as they were measured."""
+COARSE_LEVELS = 127
+"""Where that leaves no room for heads: steps of the square root, which are fine where weights are small."""
+Steps: TypeAlias = Literal["fine", "coarse"]
 MEASURES = {"weights": "attention", "effects": "effect on the logit"}
 PEAKS = 240
 BEST_PACKING = 6
@@ -35,8 +38,8 @@ def explorer_data(tokens: Mapping[str, Tokens], *, most_bytes: int = MOST_BYTES)
     """Pack items for the explorer as plain JSON: clips once each, and per item its tokens, positions and numbers.
 
     What can be chosen in the page are *slots*: the mean over all layers and heads, the mean of each layer, and single
-    heads. Means are always over all heads; when space is short, heads are kept by their attention on demonstrations,
-    and ``heads_kept`` says how many of how many.
+    heads. Means are always there, and over all heads. When space is short, positions are kept in coarser steps, and
+    then heads by their attention on demonstrations; ``steps`` and ``heads_kept`` say so.
 
     >>> explorer_data({})
     {'items': [], 'clips': []}
@@ -83,16 +86,15 @@ def _item(one: Tokens, clips: dict[str, int], most_bytes: int) -> dict[str, Any]
     starts = [place for place in range(len(labels)) if place == 0 or labels[place] != labels[place - 1]]
     block = np.searchsorted(starts, np.arange(len(labels)), side="right") - 1
     every = detail.sizes["layer"] * detail.sizes["head"]
-    each = 2 * detail.sizes["token"] * detail.sizes["key"] * sum(name in detail for name in MEASURES)
     # Nothing packs better than this, so there is no need to try more heads.
+    each = detail.sizes["token"] * detail.sizes["key"] * sum(name in detail for name in MEASURES)
     heads = min(every, BEST_PACKING * most_bytes // each)
-    while True:
-        slots = slots_of(detail, heads)
-        measures = {name: _packed(detail[name].values, slots, block) for name in MEASURES if name in detail}
-        size = sum(len(part["positions"]) + len(part["shares"]) for part in measures.values())
-        if size <= most_bytes or heads == 0:
-            break
-        heads = int(heads * min(0.8, 0.9 * most_bytes / size))
+    steps: Steps = "fine" if 2 * every * each <= BEST_PACKING * most_bytes else "coarse"
+    slots, measures, size = _measures(detail, heads, block, steps)
+    while size > most_bytes and (heads > 0 or steps == "fine"):
+        heads = heads if steps == "fine" else int(heads * min(0.8, 0.9 * most_bytes / size))
+        steps = "coarse"
+        slots, measures, size = _measures(detail, heads, block, steps)
     about = one.about
     seconds = detail["seconds"].values if "seconds" in detail else np.full(len(labels), np.nan)
     return {
@@ -110,6 +112,7 @@ def _item(one: Tokens, clips: dict[str, int], most_bytes: int) -> dict[str, Any]
         "layers": detail["layer"].values.tolist(),
         "heads": detail["head"].values.tolist(),
         "slots": slots,
+        "steps": steps,
         "heads_kept": [len(slots) - 1 - detail.sizes["layer"], every],
         "measures": measures,
     }
@@ -120,13 +123,32 @@ def _order(one: Tokens) -> tuple[str, bool, str]:
     return str(one.about.get("utterance", "")), control != "none", control
 
 
-def _packed(values: NDArray[np.float32], slots: list[tuple[int, int]], block: NDArray[np.int64]) -> dict[str, Any]:
-    """Pack [layer, head, token, key]: int16 steps per position, and float32 sums per block, [slot, token, ...] each."""
+def _measures(
+    detail: xr.Dataset, heads: int, block: NDArray[np.int64], steps: Steps
+) -> tuple[list[tuple[int, int]], dict[str, Any], int]:
+    """Return the slots, their measures packed, and how many characters those are."""
+    slots = slots_of(detail, heads)
+    measures = {name: _packed(detail[name].values, slots, block, steps) for name in MEASURES if name in detail}
+    return slots, measures, sum(len(text) for part in measures.values() for text in part.values())
+
+
+def _packed(
+    values: NDArray[np.float32], slots: list[tuple[int, int]], block: NDArray[np.int64], steps: Steps
+) -> dict[str, str]:
+    """Pack [layer, head, token, key]: steps per position with the top of each row, and sums per block.
+
+    ``positions`` are int16 or int8 [slot, token, key], ``tops`` float32 [slot, token], ``shares`` float32 [slot, token,
+    block]. A fine step is 1/32,767 of the row's top; coarse ones are 1/127 of its square root.
+    """
     rows = np.stack([_slot(values, slot) for slot in slots])
     sums = np.add.reduceat(rows, np.flatnonzero(np.diff(block, prepend=-1)), axis=-1).astype("<f4")
-    scale = float(np.abs(rows).max()) or 1.0
-    steps = np.rint(rows * (LEVELS / scale)).astype("<i2")
-    return {"scale": scale / LEVELS, "positions": _squeezed(steps), "shares": _squeezed(sums)}
+    tops = np.abs(rows).max(-1)
+    parts = rows / np.where(tops == 0, 1, tops)[..., None]
+    if steps == "fine":
+        positions = np.rint(parts * LEVELS).astype("<i2")
+    else:
+        positions = np.rint(np.sign(parts) * np.sqrt(np.abs(parts)) * COARSE_LEVELS).astype("i1")
+    return {"positions": _squeezed(positions), "tops": _squeezed(tops.astype("<f4")), "shares": _squeezed(sums)}
 
 
 def _slot(values: NDArray[np.float32], slot: tuple[int, int]) -> NDArray[np.float32]:

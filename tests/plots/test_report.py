@@ -17,7 +17,7 @@ import xarray as xr
 
 from attnlens.errors import BadInput, DamagedStore, UnknownName
 from attnlens.plots.catalogue import FIGURES, draw_figures
-from attnlens.plots.explorer import LEVELS, explorer_data, slots_of
+from attnlens.plots.explorer import COARSE_LEVELS, LEVELS, explorer_data, slots_of
 from attnlens.plots.findings import sentences
 from attnlens.plots.report import report_html, write_report
 from attnlens.plots.source import Source
@@ -152,7 +152,9 @@ def test_the_explorer_holds_what_was_measured(page: Path, folder: Path) -> None:
         assert one["heads_kept"] == [6, 6]
         packed = one["measures"]["weights"]
         shape = (len(one["slots"]), 4, len(one["keys"]))
-        positions = unpacked(packed["positions"], "<i2", shape) * packed["scale"]
+        assert one["steps"] == "fine"
+        tops = unpacked(packed["tops"], "<f4", shape[:2])[..., None]
+        positions = unpacked(packed["positions"], "<i2", shape) * tops / LEVELS
         shares = unpacked(packed["shares"], "<f4", (*shape[:2], len(one["blocks"])))
         for place, (layer, head) in enumerate(one["slots"]):
             part = weights[layer if layer >= 0 else slice(None)]
@@ -167,11 +169,18 @@ def test_the_explorer_holds_what_was_measured(page: Path, folder: Path) -> None:
 
 def test_heads_are_left_out_when_space_is_short(folder: Path) -> None:
     tokens = read_tokens(folder)
-    made = explorer_data({"a": tokens["item-none"]}, most_bytes=2_500)["items"][0]
+    made = explorer_data({"a": tokens["item-none"]}, most_bytes=1_600)["items"][0]
     kept, every = made["heads_kept"]
     assert 0 <= kept < every
+    assert made["steps"] == "coarse"
     assert made["slots"][:3] == [(-1, -1), (0, -1), (1, -1)], "means of all heads are always there"
     detail = tokens["item-none"].detail
+    packed, shape = made["measures"]["weights"], (len(made["slots"]), 4, len(made["keys"]))
+    steps = unpacked(packed["positions"], "i1", shape) / COARSE_LEVELS
+    kept_as = np.sign(steps) * steps**2 * unpacked(packed["tops"], "<f4", shape[:2])[..., None]
+    mean = detail.weights.values.mean((0, 1))
+    # The square root's step is widest at the top: 1/127 of it there, far less below.
+    np.testing.assert_allclose(kept_as[0], mean, atol=float(mean.max()) / COARSE_LEVELS)
     best = slots_of(detail, 1)[-1]
     on_demos = np.char.startswith(detail.key_label.values.astype(str), "demo_")
     mass = detail.weights.values[..., on_demos].sum(-1).mean(-1)

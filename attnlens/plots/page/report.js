@@ -36,6 +36,11 @@ async function unpacked(text, Kind) {
   return new Kind(await new Response(stream).arrayBuffer());
 }
 
+function weights(steps, top, kind) {
+  if (kind === "fine") return Float32Array.from(steps, (step) => step * top / 32767);
+  return Float32Array.from(steps, (step) => Math.sign(step) * (step / 127) ** 2 * top);
+}
+
 const COLOURS = {
   demo_audio: [0, 114, 178], demo_text: [213, 94, 0], demo_label: [240, 178, 122], target_audio: [86, 180, 233],
   output: [122, 59, 0], task: [0, 158, 115],
@@ -79,8 +84,8 @@ class Explorer {
       const measures = {};
       for (const [name, packed] of Object.entries(item.measures)) {
         measures[name] = {
-          scale: packed.scale,
-          positions: await unpacked(packed.positions, Int16Array),
+          positions: await unpacked(packed.positions, item.steps === "fine" ? Int16Array : Int8Array),
+          tops: await unpacked(packed.tops, Float32Array),
           shares: await unpacked(packed.shares, Float32Array),
         };
       }
@@ -132,8 +137,10 @@ class Explorer {
     });
     byId("shares").tBodies[0].replaceChildren(...rows);
     const [kept, all] = item.heads_kept;
-    byId("x-note").textContent = kept < all
-      ? `${kept} of ${all} heads can be chosen: those that attend to demonstrations most. Means are over all heads.` : "";
+    const notes = [];
+    if (kept < all) notes.push(`${kept} of ${all} heads can be chosen: those that attend to demonstrations most. Means are over all heads.`);
+    if (item.steps === "coarse") notes.push("To save room, weights on single positions are rounded, to 1 % of the largest in their row; shares of spans are not.");
+    byId("x-note").textContent = notes.join(" ");
     byId("x-reference").textContent = item.reference;
   }
 
@@ -200,10 +207,10 @@ class Explorer {
     const [layer, head] = [Number(this.layer.value), Number(this.head.value)];
     const slot = item.slots.findIndex(([one, other]) => one === layer && other === head);
     const [tokens, keys, blocks] = [item.tokens.length, item.keys.length, item.blocks.length];
-    const row = measure.positions.subarray((slot * tokens + token) * keys, (slot * tokens + token + 1) * keys);
+    const place = slot * tokens + token;
+    const row = weights(measure.positions.subarray(place * keys, (place + 1) * keys), measure.tops[place], item.steps);
     const shares = measure.shares.subarray((slot * tokens + token) * blocks, (slot * tokens + token + 1) * blocks);
     this.row = row;
-    this.scale = measure.scale;
     this.signed = this.measure.value === "effects";
     const skip = this.unsunk.checked && item.blocks[0].label === "sink" ? 1 : 0;
     let top = 0;
@@ -230,7 +237,7 @@ class Explorer {
   }
 
   told(key) {
-    const value = this.row[key] * this.scale;
+    const value = this.row[key];
     return this.signed ? value.toFixed(5) : percent(value);
   }
 
