@@ -49,6 +49,12 @@ def _plugins(what: str, group: str) -> Callable[[], list[Row]]:
     return rows
 
 
+def _published() -> list[Row]:
+    from attnlens.run.published.read import PUBLISHED
+
+    return [(f"{name}:{table.name}", table.title) for name in PUBLISHED for table in PUBLISHED[name]().tables.values()]
+
+
 KINDS: dict[str, Callable[[], list[Row]]] = {
     "models": _models,
     "corpora": _registered("attnlens.run.corpora", "CORPORA"),
@@ -63,6 +69,7 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "figures": _registered("attnlens.plots.catalogue", "FIGURES"),
     "rules": _registered("attnlens.asr.selection", "RULES"),
     "guards": _registered("attnlens.asr.repetition", "GUARDS"),
+    "published": _published,
     "recipes": _plugins("recipe", "attnlens.recipes"),
 }
 

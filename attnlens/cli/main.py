@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from attnlens import __version__
-from attnlens.cli import data, doctor, ls, plan, plot, prompt, rerank, traces, train, transcribe, validate
+from attnlens.cli import compare, data, doctor, ls, plan, plot, prompt, rerank, traces, train, transcribe, validate
 from attnlens.cli import report as reporting
 from attnlens.cli import run as running
 from attnlens.cli.failure import explain, report
@@ -47,6 +47,8 @@ Examples:
 
   attnlens transcribe corpus/ new/*.wav             transcripts by a few examples
 
+  attnlens compare runs/rerank --with paper:table6  published numbers beside ours
+
   attnlens traces info runs/default/traces.zarr     what is in a store, and is it whole?
 
 The flags below work before and after a sub-command.
@@ -71,6 +73,7 @@ app.command("transcribe")(transcribe.transcribe)
 app.command("validate")(validate.validate)
 app.command("plot")(plot.plot)
 app.command("report")(reporting.report)
+app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(prompt.app, name="prompt")
