@@ -19,6 +19,7 @@ FLOORS = [
     {"capture", "traces"},
     {"models"},
     {"asr", "train", "plots"},
+    {"evidence"},
     {"organism"},
     {"run"},
     {"testing"},

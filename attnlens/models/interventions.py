@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from attnlens.capture.edits import Edit
     from attnlens.models.speechlm import SpeechLM
 
-__all__ = ["Active", "ablate_heads", "edits_for", "knockout", "named", "shuffle_values"]
+__all__ = [
+    "Active",
+    "ablate_heads",
+    "edits_for",
+    "key_flags",
+    "knockout",
+    "named",
+    "query_flags",
+    "shuffle_values",
+]
 
 Sources = Source | Sequence[Source] | Literal["all"]
 Resolve = Callable[[Encoded, int], "list[Edit]"]
@@ -96,8 +105,8 @@ def knockout(
 
     def resolve(encoded: Encoded, new: int) -> list[Edit]:
         cut = Knockout(
-            queries=_flags(lens, _rows(encoded, rows, new)),
-            keys=_flags(lens, _columns(encoded, columns, new) if site == "self" else _frames(lens, encoded, columns)),
+            queries=_flags(lens, query_flags(encoded, rows, new)),
+            keys=_flags(lens, key_flags(encoded, columns, new) if site == "self" else _frames(lens, encoded, columns)),
             layers=_tuple(layers),
             heads=_tuple(heads),
             how=how,
@@ -146,7 +155,7 @@ def ablate_heads(
     def resolve(encoded: Encoded, new: int) -> list[Edit]:
         import torch
 
-        flags = _rows(encoded, rows, new)
+        flags = query_flags(encoded, rows, new)
         edits: list[Edit] = []
         for layer in layers:
             put: Literal["zero"] | Tensor = "zero"
@@ -212,7 +221,8 @@ def _check(lens: SpeechLM, layers: Sequence[int] | None, heads: Sequence[int] | 
             )
 
 
-def _rows(encoded: Encoded, sources: tuple[Source, ...], new: int) -> np.ndarray:
+def query_flags(encoded: Encoded, sources: Sequence[Source], new: int = 0) -> np.ndarray:
+    """Return which positions are rows of some sources [positions + new]; those of the output are what predicts it."""
     spans, flags = encoded.spans, np.zeros(len(encoded.ids) + new, dtype=bool)
     for source in sources:
         flags[spans.positions(source)] = True
@@ -224,7 +234,8 @@ def _rows(encoded: Encoded, sources: tuple[Source, ...], new: int) -> np.ndarray
     return flags
 
 
-def _columns(encoded: Encoded, sources: tuple[Source, ...], new: int) -> np.ndarray:
+def key_flags(encoded: Encoded, sources: Sequence[Source], new: int = 0) -> np.ndarray:
+    """Return which positions hold some sources [positions + new]; generated tokens are output."""
     flags = np.zeros(len(encoded.ids) + new, dtype=bool)
     for source in sources:
         flags[encoded.spans.positions(source)] = True
