@@ -8,6 +8,7 @@ import typer
 
 from attnlens.cli import options
 from attnlens.cli.output import out
+from attnlens.run.hardware import find_gpu, seconds_on
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from attnlens.run.plan import Plan
 
 __all__ = ["plan", "render_plan"]
+
+ROOM = 0.9
+"""How much of a GPU's memory can be filled before it fragments."""
 
 
 def plan(
@@ -32,11 +36,18 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure", help="Load the model and time two items, to know time and memory.")
     ] = False,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="Guess the time on one of these: a100-80gb, h100-80gb, h200-141gb, l40s-48gb, ..."),
+    ] = None,
 ) -> None:
     """Print the items of a run and what they cost, before anything runs; without --measure no weights are loaded.
 
-    Examples: `attnlens plan`, `attnlens plan spec.yaml --measure`
+    A published checkpoint that is not on this machine is reckoned from its known sizes, and that is said.
+
+    Examples: `attnlens plan`, `attnlens plan spec.yaml --measure`, `attnlens plan spec.yaml --gpu a100-80gb`
     """
+    from attnlens.models.dimensions import KNOWN, is_here, sized_front_end
     from attnlens.run.bench import Bench
     from attnlens.run.carry_out import probe
     from attnlens.run.estimate import estimate
@@ -53,15 +64,38 @@ def plan(
         controls=controls,
         seeds=seeds,
     )
-    made = make_plan(resolved)
-    cost = estimate(made, facts=Bench(resolved).facts(probe(made.items)) if measure else None)
+    if gpu is not None:
+        find_gpu(gpu)
+    front = None
+    name = resolved.model.name
+    if not measure and name in KNOWN and not is_here(name, revision=resolved.model.revision):
+        front = sized_front_end(name)
+        out.remark(f"{name} is not on this machine: reckoned from its sizes, with a token per byte of text (too many)")
+    made = make_plan(resolved, front=front)
+    cost = estimate(made, facts=Bench(resolved).facts(probe(made.items)) if measure else None, front=front)
+    guess = None if gpu is None else _guess(gpu, cost)
     data: dict[str, Any] = {
         "hash": resolved.hash,
-        "estimate": cost.to_dict(),
+        "estimate": cost.to_dict() | ({} if guess is None else {"gpu": gpu, "gpu_seconds": guess[1]}),
         "left_out": made.left_out,
         "items": [item.to_row() for item in made.items],
     }
-    out.emit(data, lambda console: render_plan(console, made, cost))
+
+    def render(console: Console) -> None:
+        render_plan(console, made, cost)
+        if guess is not None:
+            console.print(guess[0], markup=False, soft_wrap=True)
+
+    out.emit(data, render)
+
+
+def _guess(name: str, cost: Estimate) -> tuple[str, float]:
+    """Say how long it takes on a GPU by name, and whether it fits."""
+    gpu = find_gpu(name)
+    seconds = seconds_on(gpu, operations=cost.operations, written=cost.tokens_made, active_bytes=cost.active_bytes)
+    fits = "" if cost.memory is None else ", which fits" if cost.memory < ROOM * gpu.memory else ", which does NOT fit"
+    told = f"about {duration(seconds)} on one {name}{fits}: a guess from its data sheet, not a measurement"
+    return told, seconds
 
 
 def render_plan(console: Console, plan: Plan, cost: Estimate) -> None:
