@@ -9,14 +9,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlens.context.pieces import Clip, Markup, Text
+from attnlens.context.pieces import Markup, Text
 from attnlens.context.prompt import Prompt
 from attnlens.context.spans import Label, SpanMap
 from attnlens.context.templates import TEMPLATES
 from attnlens.data.audio import Audio
 from attnlens.errors import BadInput, SelfCheckFailed
 
-__all__ = ["DoesNotFit", "Ears", "Encoded", "Features", "FrontEnd", "encode", "encode_fitting"]
+__all__ = ["DoesNotFit", "Ears", "Encoded", "Features", "FrontEnd", "encode", "encode_fitting", "hear"]
 
 
 class DoesNotFit(BadInput):
@@ -115,7 +115,7 @@ def encode(prompt: Prompt, front: FrontEnd, *, output: str | None = None, ears: 
             ids += new
             lengths.append((piece.label, len(new), None))
             continue
-        clip = _clip(piece, front) if ears is None else ears(piece.audio)
+        clip = hear(piece.audio, front) if ears is None else ears(piece.audio)
         features.append(clip)
         opening = front.tokenise(begin, kind="markup") if begin else []
         closing = front.tokenise(end, kind="markup") if end else []
@@ -176,13 +176,14 @@ def _encode_within(prompt: Prompt, front: FrontEnd, reserve: int) -> Encoded:
     return encoded
 
 
-def _clip(piece: Clip, front: FrontEnd) -> Features:
-    samples = piece.audio.load()
+def hear(audio: Audio, front: FrontEnd) -> Features:
+    """Return what a front end makes of a clip; refused where its length rule says otherwise."""
+    samples = audio.load()
     expected = front.audio_positions(len(samples))
     features = front.features(samples)
     if features.positions != expected:
         raise SelfCheckFailed(
-            f"the length rule and the feature extractor disagree about {piece.audio.describe()}",
+            f"the length rule and the feature extractor disagree about {audio.describe()}",
             given=f"{len(samples)} samples",
             present=f"rule: {expected} positions, extractor: {features.positions}",
             fix="report this: spans computed for this model would be wrong",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from attnlens.models.speechlm import SpeechLM
 
-__all__ = ["Generation", "generate", "without_habits"]
+__all__ = ["Generation", "end_tokens", "generate", "suppressed_tokens", "without_habits"]
 
 _KEPT = {
     "begin_suppress_tokens",
@@ -60,7 +60,7 @@ def generate(
             fix="score hypotheses instead",
         )
     lens.require_room(encoded, reserve=max_new_tokens)
-    ends = set(_ids(lens.model.generation_config.eos_token_id))
+    ends = set(end_tokens(lens))
     made: list[int] = []
     what = f"{max_new_tokens} new tokens after {len(encoded.ids)} positions"
     with (
@@ -86,6 +86,17 @@ def generate(
     ids = np.asarray(made[:-1] if ended else made, dtype=np.int64)
     text = lens.front.tokenizer.decode(ids, skip_special_tokens=True)
     return Generation(text, ids, "end-token" if ended else "length", encoded)
+
+
+def end_tokens(lens: SpeechLM) -> list[int]:
+    """Return the tokens that end an answer."""
+    return _ids(lens.model.generation_config.eos_token_id)
+
+
+def suppressed_tokens(lens: SpeechLM, *, first: bool) -> list[int]:
+    """Return the tokens that the checkpoint never writes, or does not begin an answer with."""
+    config = lens.model.generation_config
+    return _ids(config.suppress_tokens) + (_ids(config.begin_suppress_tokens) if first else [])
 
 
 def without_habits(model: Any, tokenizer: Any) -> None:

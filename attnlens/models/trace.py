@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from attnlens.capture.record import Record
     from attnlens.capture.request import Method
     from attnlens.capture.sites import Kind
+    from attnlens.models.library import Reading
     from attnlens.models.speechlm import SpeechLM
 
 __all__ = ["trace"]
@@ -57,6 +59,7 @@ def trace(
     method: Method = "rows",
     site: Kind = "self",
     seed: int = 0,
+    readings: Sequence[Reading | None] | None = None,
 ) -> xr.Dataset:
     """Measure what each head draws from each span of one or several prompts, while the answer is read along.
 
@@ -81,6 +84,9 @@ def trace(
         frames) and ``encoder``, whose queries are spans of the audio, such as ``target_audio``.
     seed
         Recorded as the items' seed.
+    readings
+        Of prompts with these answers, by :class:`attnlens.models.library.Library`: what was read is not read again.
+        For rows of the answer alone; None where there is none.
     """
     from attnlens.models.interventions import named
     from attnlens.models.self_check import ensure_checked
@@ -101,9 +107,11 @@ def trace(
     )
     _require_site(lens, site)
     ensure_checked(lens)
+    read = _readings(lens, listed, readings, wanted)
     items = [
-        _item(lens, lens.encode(prompt, answer), wanted) | {"n_chars": np.int32(len(answer))}
-        for prompt, answer in _shown(listed, answers)
+        _item(lens, known.encoded if known else lens.encode(prompt, answer), wanted, known)
+        | {"n_chars": np.int32(len(answer))}
+        for (prompt, answer), known in zip(_shown(listed, answers), read, strict=True)
     ]
     return assembled(
         items,
@@ -158,7 +166,22 @@ def _shown(prompts: list[Prompt], answers: list[str]) -> Iterator[tuple[Prompt, 
     yield from track(pairs, total=len(prompts), description="tracing", console=Console(stderr=True), transient=True)
 
 
-def _item(lens: SpeechLM, encoded: Encoded, wanted: _Wanted) -> dict[str, Any]:
+def _readings(
+    lens: SpeechLM, prompts: list[Prompt], readings: Sequence[Reading | None] | None, wanted: _Wanted
+) -> Sequence[Reading | None]:
+    if readings is None:
+        return [None] * len(prompts)
+    strangers = [one for one, prompt in zip(readings, prompts, strict=True) if one and one.encoded.prompt != prompt]
+    if strangers or wanted.queries != ("output",) or wanted.site != "self":
+        raise BadInput(
+            "readings serve the rows of their own prompts' answers",
+            given=f"queries {list(wanted.queries)}, site {wanted.site!r}",
+            fix="pass one reading per prompt, and queries=('output',), or no readings",
+        )
+    return readings
+
+
+def _item(lens: SpeechLM, encoded: Encoded, wanted: _Wanted, known: Reading | None = None) -> dict[str, Any]:
     import torch
 
     from attnlens.capture.attention import capture
@@ -188,9 +211,11 @@ def _item(lens: SpeechLM, encoded: Encoded, wanted: _Wanted) -> dict[str, Any]:
         method=wanted.method,
         gold=after[at][None] if "logit_effect" in first else None,
     )
-    inputs, edits = lens.inputs(encoded), edits_for(lens, encoded)
+    edits = edits_for(lens, encoded)
+    forward = known.logits if known else partial(lens.logits, lens.inputs(encoded))
+
     with capture(lens.sites, request, edits) as record:
-        logits = lens.logits(inputs, keep=predicting, dtype=torch.float32)
+        logits = forward(keep=predicting, dtype=torch.float32)
     if wanted.site == "encoder":
         picks = list(picked.values())
     measured = _by_source(_Read(record, wanted.site), first, picks, labels, keys.demos)
@@ -202,7 +227,7 @@ def _item(lens: SpeechLM, encoded: Encoded, wanted: _Wanted) -> dict[str, Any]:
         sources = _keys(lens, keys.sources().astype(np.int64), wanted.site)
         again = replace(request, **sources, n_groups=len(SOURCES), measures=("contribution",), gold=None)
         with capture(lens.sites, again, edits) as parts:
-            lens.logits(inputs, keep=1)
+            forward(keep=predicting[-1:], dtype=torch.float32)
         measured["contribution"] = _means(_Read(parts, wanted.site), "contribution", picks)
     nll = -logits[0].log_softmax(-1).gather(-1, after[predicting][:, None])
     if "nll_first" in wanted.measures:

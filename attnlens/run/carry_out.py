@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attnlens.errors import AttnlensError, DamagedStore, listing
 from attnlens.run.after import AFTER
+from attnlens.run.batches import Batch, by_region
 from attnlens.run.bench import Bench, Facts
 from attnlens.run.folder import LOG, RunFolder, default_folder, read_table, writing
 from attnlens.run.plan import Plan, make_plan
@@ -157,12 +158,13 @@ class _Session:
         self.watch.said(doing)
         self.watch.started(doing)
 
-    def _local(self, bench: Bench, due: list[Item], store: TraceStore) -> None:
+    def _local(self, bench: Bench, tasks: Iterable[list[Batch]], store: TraceStore) -> None:
         from attnlens.run.keeper import Keeper
         from attnlens.run.local import run_local
 
         keeper = Keeper(store, self.folder.rows)
-        run_local(bench, due, keeper, self.watch, on_error=self.spec.execution.on_error)
+        batches = (batch for task in tasks for batch in task)
+        run_local(bench, batches, keeper, self.watch, on_error=self.spec.execution.on_error)
 
     def _with_workers(self, plan: Plan) -> Outcome:
         from attnlens.run.cluster import Workers
@@ -172,7 +174,7 @@ class _Session:
             self._now(f"loading {self.spec.model.name} on a worker")
             facts = workers.facts(self.spec, probe(self._due(plan)))
             run = partial(workers.run, rows=self.folder.rows.absolute(), weights=facts.weights, watch=self.watch)
-            return self._carry(plan, facts, lambda due, store: run(self.spec, due, store))
+            return self._carry(plan, facts, lambda tasks, store: run(self.spec, tasks, store))
 
     def _due(self, plan: Plan) -> list[Item]:
         """Return what is left to do, in order."""
@@ -183,7 +185,7 @@ class _Session:
         done = set(TraceStore.open(self.folder.traces).finished())
         return [item for item in plan.items if item.id not in done]
 
-    def _carry(self, plan: Plan, facts: Facts, execute: Callable[[list[Item], TraceStore], None]) -> Outcome:
+    def _carry(self, plan: Plan, facts: Facts, execute: Callable[[Iterable[list[Batch]], TraceStore], None]) -> Outcome:
         with writing(self.folder.path):
             keep_provenance(self.folder.path, self.spec, facts)
             store = self._store(plan, facts)
@@ -194,7 +196,8 @@ class _Session:
         stopped = False
         try:
             with writing(self.folder.path):
-                execute(due, store)
+                wanted = [item.id for item in due]
+                execute(by_region(plan.items, wanted, store.layout, size=self.spec.decoding.batch), store)
         except KeyboardInterrupt:
             stopped = True
         except AttnlensError:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from attnlens.errors import BadInput
+from attnlens.run.batches import Batch
 from attnlens.run.bench import Done, Facts, failure
 from attnlens.run.item import Item
 from attnlens.run.rows import append_rows
@@ -63,24 +63,31 @@ class Workers:
         return found
 
     def run(
-        self, spec: RunSpec, items: Sequence[Item], store: TraceStore, rows: Path, *, weights: str, watch: Watcher
+        self,
+        spec: RunSpec,
+        tasks: Iterable[list[Batch]],
+        store: TraceStore,
+        rows: Path,
+        *,
+        weights: str,
+        watch: Watcher,
     ) -> None:
         """Have items computed and kept by the workers; return when each is done, failed, or given up."""
         distributed = _distributed()
-        waiting: dict[Any, list[Item]] = {}
+        waiting: dict[Any, list[Batch]] = {}
 
-        def submit(batch: list[Item]) -> Any:
-            future = self.client.submit(carry, spec, batch, store.path, rows, weights=weights, pure=False)
-            waiting[future] = batch
+        def submit(task: list[Batch]) -> Any:
+            future = self.client.submit(carry, spec, task, store.path, rows, weights=weights, pure=False)
+            waiting[future] = task
             return future
 
-        tasks = [submit(batch) for batch in _batches(items, store)]
-        done = distributed.as_completed(tasks, loop=self.client.loop)
+        futures = [submit(task) for task in tasks]
+        done = distributed.as_completed(futures, loop=self.client.loop)
         watch.started(f"{len(waiting)} tasks on {len(self.client.scheduler_info()['workers'])} workers")
         try:
             for future in done:
-                batch = waiting.pop(future)
-                for result in self._results(future, batch, rows, lambda one: done.add(submit([one]))):
+                task = waiting.pop(future)
+                for result in self._results(future, task, rows, lambda item: done.add(submit([_alone(item)]))):
                     watch.finished(result)
                     if result.failed and self.execution.on_error == "stop":
                         return
@@ -89,7 +96,7 @@ class Workers:
             if waiting and self.client.status == "running":
                 self.client.cancel(list(waiting))
 
-    def _results(self, future: Any, batch: list[Item], rows: Path, again: Any) -> list[Done]:
+    def _results(self, future: Any, task: list[Batch], rows: Path, again: Any) -> list[Done]:
         distributed = _distributed()
         if future.status in ("cancelled", "lost"):
             raise _lost_scheduler()
@@ -98,24 +105,21 @@ class Workers:
         except (distributed.CancelledError, distributed.comm.CommClosedError, TimeoutError):
             raise _lost_scheduler() from None
         except distributed.scheduler.KilledWorker as error:
-            if len(batch) == 1:
+            items = [item for batch in task for item in batch.wanted]
+            if sum(len(batch.items) for batch in task) == 1:
                 # Who died could not write how.
-                died = failure(batch[0], error)
+                died = failure(items[0], error)
                 append_rows(rows, [died.row])
                 return [died]
             # One of these brings workers down; alone, the others are not blamed for it.
-            for item in batch:
+            for item in items:
                 again(item)
             return []
         return found
 
 
-def _batches(items: Sequence[Item], store: TraceStore) -> Iterator[list[Item]]:
-    """Put items that share files of the store together, so that workers never wait for each other's locks."""
-    size = store.layout.region_size
-    rows = dict(zip((item.id for item in items), store.layout.rows([item.id for item in items]), strict=True))
-    for _, batch in groupby(items, key=lambda item: rows[item.id] // size):
-        yield list(batch)
+def _alone(item: Item) -> Batch:
+    return Batch((item,), frozenset([item.id]))
 
 
 def _cluster(execution: ExecutionSpec) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,9 @@ class Keeper:
         self._held: list[Done] = []
         self._since = time.monotonic()
 
-    def keep(self, done: Done) -> None:
-        """Take a result; write all in hand once they fill a region or have waited for long."""
-        self._held.append(done)
+    def keep(self, done: Sequence[Done]) -> None:
+        """Take a batch's results; write all in hand once they fill a region or have waited for long."""
+        self._held += done
         late = time.monotonic() - self._since > SECONDS
         if late or len(self._held) >= max(AT_ONCE, self.store.layout.region_size):
             self.flush()

@@ -142,6 +142,8 @@ class DecodingSpec(_Part):
     """In which conditions answers are generated; `t-icl` hears no target, so its answer is a guess and a floor."""
     max_new_tokens: Annotated[int, BeforeValidator(_no_bool), Field(ge=1)] = 96
     """Where an answer that does not end is cut off."""
+    batch: Annotated[int, BeforeValidator(_no_bool), Field(ge=1)] = 8
+    """At most so many answers are written together, if the model's self-check found batching exact; 1: one by one."""
 
 
 class ExecutionSpec(_Part):

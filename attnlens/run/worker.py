@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attnlens.errors import SelfCheckFailed
+from attnlens.run.batches import Batch
 from attnlens.run.bench import Bench, Done, Facts
 from attnlens.run.item import Item
 from attnlens.run.keeper import Keeper
@@ -16,7 +17,7 @@ from attnlens.traces.writing import TraceStore
 __all__ = ["carry", "describe"]
 
 _ALONE = threading.Lock()
-"""One item at a time in a process, however many threads its worker has: they would share one model."""
+"""One task at a time in a process, however many threads its worker has: they would share one model."""
 _benches: dict[str, Bench] = {}
 
 
@@ -26,8 +27,8 @@ def describe(spec: RunSpec, probe: Sequence[Item]) -> Facts:
         return _bench(spec).facts(probe)
 
 
-def carry(spec: RunSpec, items: Sequence[Item], traces: Path, rows: Path, *, weights: str) -> list[Done]:
-    """Compute and keep those of the items that nobody has finished, and tell what came of each, without traces."""
+def carry(spec: RunSpec, batches: Sequence[Batch], traces: Path, rows: Path, *, weights: str) -> list[Done]:
+    """Compute and keep what is due and nobody has finished, and tell what came of each item, without traces."""
     with _ALONE:
         bench = _bench(spec)
         if bench.weights != weights:
@@ -41,14 +42,14 @@ def carry(spec: RunSpec, items: Sequence[Item], traces: Path, rows: Path, *, wei
         keeper = Keeper(store, rows)
         finished = set(store.finished())
         told = []
-        for item in items:
-            if item.id in finished:
-                # The worker that wrote it died before it could say so.
-                told.append(Done({"item": item.id, "status": "finished"}))
-                continue
-            done = bench.attempt(item)
-            keeper.keep(done)
-            told.append(Done(done.row, curve=done.curve))
+        for batch in batches:
+            # The worker that wrote these died before it could say so.
+            told += [Done({"item": item.id, "status": "finished"}) for item in batch.wanted if item.id in finished]
+            due = Batch(batch.items, batch.due - finished)
+            if due.due:
+                found = list(bench.attempt(due))
+                keeper.keep(found)
+                told += [Done(done.row, curve=done.curve) for done in found]
         keeper.flush()
         return told
 

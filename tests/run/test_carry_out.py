@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from attnlens.errors import BadInput, DamagedStore
+from attnlens.models.decoding import decode
 from attnlens.run.after import AFTER
 from attnlens.run.bench import Bench, Done
 from attnlens.run.carry_out import run_spec
@@ -292,3 +293,42 @@ def test_half_precision_is_stored_when_asked(tmp_path: Path, computed: list[str]
     traces = open_traces(tmp_path / "traces.zarr")
     assert traces["mass"].dtype == np.float16
     assert "max" in traces
+
+
+def test_answers_of_a_batch_are_those_of_its_items_alone(tmp_path: Path, computed: list[str]) -> None:
+    many = {"data__limit": 4, "context__shots": "0,1,2,4", "decoding__max_new_tokens": 4}
+    for size in (1, 4):
+        run_spec(small(**many, decoding__batch=size), tmp_path / str(size))
+    alone, together = (read_csv(tmp_path / size / "items.csv") for size in ("1", "4"))
+    assert len(together) == 24
+    assert [row["transcription"] for row in together] == [row["transcription"] for row in alone]
+    first, second = (open_traces(tmp_path / size / "traces.zarr")["mass"].values for size in ("1", "4"))
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_the_curve_on_display_is_the_view(bench: Bench) -> None:
+    from attnlens.run.plan import make_plan
+    from attnlens.traces.views import bias
+
+    found = [bench.measure(item) for item in make_plan(small()).items if item.control == "none"]
+    curves = [done.curve for done in found]
+    assert [curve is None for curve in curves] == [True, False, True, False]
+    dataset, curve = found[1].dataset, curves[1]
+    assert dataset is not None
+    assert curve is not None
+    np.testing.assert_allclose(curve, bias(dataset.mean("head", keep_attrs=True)).values[0, :, 0], rtol=1e-5)
+
+
+def test_items_that_cannot_be_answered_together_are_answered_alone(
+    tmp_path: Path, computed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def narrow(readings: Any, *, max_new_tokens: int) -> Any:
+        if len(readings) > 1:
+            raise BadInput("out of memory")
+        return decode(readings, max_new_tokens=max_new_tokens)
+
+    monkeypatch.setattr("attnlens.run.bench.decode", narrow)
+    outcome = run_spec(small(data__limit=4, context__shots="0,1,2,4"), tmp_path)
+    assert (outcome.ended, outcome.finished) == ("finished", 24)
+    assert "could not be written together" in (tmp_path / "log.txt").read_text()

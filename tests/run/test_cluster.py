@@ -12,6 +12,7 @@ import pytest
 
 from attnlens.errors import BadInput, SelfCheckFailed
 from attnlens.run import worker
+from attnlens.run.batches import Batch
 from attnlens.run.bench import Bench, Done
 from attnlens.run.carry_out import run_spec
 from attnlens.run.item import Item
@@ -84,7 +85,8 @@ def test_what_another_worker_finished_is_passed_over(
     plan = make_plan(spec)
     store.redo([plan.items[0].id])
     weights = Bench(spec).weights
-    told = worker.carry(spec, list(plan.items), store.path, copied / "rows", weights=weights)
+    batches = [Batch((item,), frozenset([item.id])) for item in plan.items]
+    told = worker.carry(spec, batches, store.path, copied / "rows", weights=weights)
     assert [one.item for one in told] == [item.id for item in plan.items]
     assert computed == [plan.items[0].id]
     assert store.unfinished() == ()
