@@ -33,6 +33,8 @@ class PaperTemplate:
     """Prompts of the paper for its two models. ``faults="kept"`` is what was really sent."""
 
     faults: Literal["mended", "kept"]
+    zero_shot_is_asr: Literal["no"] = "no"
+    """Its prompts without demonstrations are worded otherwise than its ASR prompts."""
 
     def pieces(self, prompt: Prompt, markup: Markup) -> list[Piece]:
         """Return the paper's prompt of a condition; conditions and families it never ran are refused."""

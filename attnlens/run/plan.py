@@ -11,6 +11,7 @@ from attnlens.context.build import build_prompt
 from attnlens.context.controls import CONTROLS, apply_control, parse_control
 from attnlens.context.prompt import Condition, Prompt
 from attnlens.context.retrieval import Query, Ranking, make
+from attnlens.context.templates import TEMPLATES
 from attnlens.data.corpus import Corpus
 from attnlens.data.utterance import Utterance
 from attnlens.errors import AttnlensError, BadInput, listing
@@ -54,7 +55,8 @@ def make_plan(spec: RunSpec, *, front: FrontEnd | None = None, tick: Tick | None
     """Lay out every item of a run without loading weights.
 
     ``asr`` takes no demonstrations and is planned once, whatever the shots. With ``asr`` in the plan, ``icl``, ``micl``
-    and ``a-icl`` at zero shots are left out: they are the same prompt. Controls are planned where they mean something.
+    and ``a-icl`` at zero shots are left out where the template makes the same prompt of them. Controls are planned
+    where they mean something.
 
     Parameters
     ----------
@@ -137,12 +139,13 @@ class _Planner:
 
     def _cells(self) -> Iterator[tuple[Condition, int]]:
         context = self.spec.context
+        same = getattr(TEMPLATES[context.template], "zero_shot_is_asr", "yes") == "yes"
         for condition in context.conditions:
             if condition == "asr":
                 yield condition, 0
                 continue
             for shots in context.shots:
-                if shots == 0 and condition != "t-icl" and "asr" in context.conditions:
+                if shots == 0 and condition != "t-icl" and "asr" in context.conditions and same:
                     self.left_out[f"{condition} at 0 shots is the same prompt as asr"] += 1
                 else:
                     yield condition, shots

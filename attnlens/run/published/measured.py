@@ -218,18 +218,25 @@ def _reranked(folder: Path) -> list[Found]:
             code = find_corpus(name).language
         except BadInput:
             code = name
+        main = _main({row["system"] for row in table["rows"]})
         systems = {row["system"] for row in table["rows"]} & set(said[0])
         rates = {one: _wer(said, one, table["normaliser"]) for one in systems}
         for system, (published, default) in _pairs(systems).items():
             pair = [rates.get(one) for one in (published, default)]
             if any(pair):
-                found.append(Found({"system": system}, name, code, len(said), published=pair[0], default=pair[1]))
+                where = {"system": system} | ({"condition": main} if system == PROMPTED else {})
+                found.append(Found(where, name, code, len(said), published=pair[0], default=pair[1]))
     return found
+
+
+def _main(systems: set[str]) -> str:
+    """Return what scored the lists: a condition, or the n-gram model."""
+    return next((one.removesuffix(" paper-code") for one in sorted(systems) if one.endswith(" paper-code")), "micl")
 
 
 def _pairs(systems: set[str]) -> dict[str, tuple[str, str]]:
     """Name our rows as tables do: the row as published and our own, where there are two."""
-    main = next((one.removesuffix(" paper-code") for one in sorted(systems) if one.endswith(" paper-code")), "micl")
+    main = _main(systems)
     pairs = {one: ("", one) for one in ("acoustic 1-best", "oracle", "joint decoding", PROMPTED)}
     tuned = f"{main} interpolated"
     pairs["selector"] = (f"{main} paper-code", tuned if tuned in systems else f"{main} sum-logprob")
