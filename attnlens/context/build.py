@@ -75,6 +75,7 @@ def build_prompt(
                 text=utterance.text if "text" in parts else None,
                 audio_id=utterance.id,
                 text_id=utterance.id,
+                question=utterance.question,
             )
             for utterance in chosen
         ),
@@ -83,6 +84,7 @@ def build_prompt(
             audio=None if condition == "t-icl" else target.audio,
             text=target.text,
             language=target.language,
+            question=target.question,
         ),
         template=template,
         pair_order=pair_order,

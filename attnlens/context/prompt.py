@@ -53,7 +53,8 @@ class Demonstration:
     """One example in the context; a missing modality is None.
 
     ``id`` is the demonstration as it was retrieved and never changes; ``audio_id`` and ``text_id`` say whose audio and
-    whose text now stands in its place, so that a control's effect can be read off the data.
+    whose text now stands in its place, so that a control's effect can be read off the data. ``question`` is what was
+    asked about the recording, where ``text`` is not its transcript.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Demonstration:
     text: str | None
     audio_id: str
     text_id: str
+    question: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Target:
     text: str
     language: str
     audio_id: str | None = None
+    question: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,12 @@ class Prompt:
             self.target.language,
             _audio_digest(self.target.audio),
             *([_audio_digest(demonstration.audio), demonstration.text] for demonstration in self.demonstrations),
+            *self._questions(),
         )
+
+    def _questions(self) -> list[list[str | None]]:
+        asked = [self.target.question, *(demonstration.question for demonstration in self.demonstrations)]
+        return [asked] if any(asked) else []
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the prompt in plain values for a log or a JSON file; nothing is decoded."""

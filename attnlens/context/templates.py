@@ -27,6 +27,10 @@ TEMPLATES: Registry[Template] = Registry(
             "attnlens.context.paper_templates:PAPER_CODE",
             "the prompts as the paper's released code sends them, faults included",
         ),
+        "question": (
+            "attnlens.context.templates:QUESTION",
+            "what each utterance's question asks of its recording: spoken question answering, translation",
+        ),
         "bare": (
             "attnlens.context.templates:BARE",
             "recordings and texts alone, no instruction: for models without one",
@@ -139,5 +143,37 @@ class BareTemplate:
         return pieces
 
 
+@dataclass(frozen=True)
+class QuestionTemplate:
+    """Each recording with its own question, and demonstrations with their answers."""
+
+    def pieces(self, prompt: Prompt, markup: Markup) -> list[Piece]:
+        """Return demonstrations, each a recording, a question and its answer, then the target with its question."""
+        body: list[Piece] = []
+        for index, demo in enumerate(prompt.demonstrations):
+            if demo.audio is not None:
+                body += [Clip(demo.audio, Label("demo", "audio", index)), Text("\n", OTHER)]
+            asked = _asked(demo.question, demo.id)
+            body.append(Text(f"{asked}\n", Label("demo", "label", index), "content"))
+            if demo.text is not None:
+                body += [Text("Answer:", Label("demo", "label", index))]
+                body += [Text(f" {demo.text}", Label("demo", "text", index), "content"), Text("\n", OTHER)]
+        if prompt.target.audio is not None:
+            body += [*target(prompt), Text("\n", OTHER)]
+        body += [Text(_asked(prompt.target.question, prompt.target.id), Label("task"), "content")]
+        body.append(Text("\nAnswer with the answer only.", Label("task")))
+        return chat(body, markup, system=markup.default_system)
+
+
+def _asked(question: str | None, utterance: str) -> str:
+    if question is None:
+        raise BadInput(
+            f"the template 'question' has nothing to ask about {utterance!r}",
+            fix="give every row of the corpus a `question`, or use the template 'default' for transcription",
+        )
+    return question
+
+
 DEFAULT: Template = ChatTemplate()
 BARE: Template = BareTemplate()
+QUESTION: Template = QuestionTemplate()

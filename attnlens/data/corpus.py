@@ -151,6 +151,7 @@ def make_row(
     language: str = "",
     speaker: str | None = None,
     recording: str | None = None,
+    question: str | None = None,
     start: float | None = None,
     end: float | None = None,
 ) -> Iterator[Row | Problem]:
@@ -173,7 +174,7 @@ def make_row(
         yield from problems
         return
     clip = Audio(audio, start, end) if isinstance(audio, Path) else replace(audio, start=start, end=end)
-    yield Row(where, split, Utterance(id, clip, text, language, speaker, recording))
+    yield Row(where, split, Utterance(id, clip, text, language, speaker, recording, question))
 
 
 def _missing(path: Path) -> str | None:

@@ -27,7 +27,8 @@ def read_manifest(
     ----------
     path
         A ``.jsonl``, ``.csv`` or ``.tsv`` file with the columns id, audio and text, and optionally language, speaker,
-        recording, start, end (seconds) and split. Audio paths are relative to the manifest's folder.
+        recording, question (asked about the clip, where text is not its transcript), start, end (seconds) and split.
+        Audio paths are relative to the manifest's folder.
     language
         The language to read. Rows that name no language are taken to be of it.
     on_bad
@@ -94,6 +95,7 @@ def _row(path: Path, line: int, record: Record, *, default_split: Split) -> Iter
         language=language,
         speaker=speaker or None,
         recording=recording or None,
+        question=fields.text("question") or None,
         start=start,
         end=end,
     )
@@ -204,6 +206,7 @@ def _record(row: Row, path: Path) -> dict[str, object]:
         "language": utterance.language or None,
         "speaker": utterance.speaker,
         "recording": utterance.recording,
+        "question": utterance.question,
         "start": audio.start,
         "end": audio.end,
         "split": row.split,

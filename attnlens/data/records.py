@@ -13,7 +13,7 @@ from attnlens.errors import closest, listing
 __all__ = ["COLUMNS", "REQUIRED", "SUFFIXES", "Record", "missing_column", "numbered_lines", "records"]
 
 REQUIRED = ("id", "audio", "text")
-COLUMNS = (*REQUIRED, "language", "speaker", "recording", "start", "end", "split")
+COLUMNS = (*REQUIRED, "language", "speaker", "recording", "question", "start", "end", "split")
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 
 # What other tools call the same thing; suggested, never guessed.

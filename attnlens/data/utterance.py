@@ -17,6 +17,7 @@ class Utterance:
     """One transcribed clip of one language.
 
     ``speaker`` and ``recording`` are None when unknown; leakage checks and clustered intervals use them when present.
+    ``question`` is what is asked about this recording, where that is not its transcription: ``text`` then answers it.
     """
 
     id: str
@@ -25,6 +26,7 @@ class Utterance:
     language: str
     speaker: str | None = None
     recording: str | None = None
+    question: str | None = None
 
 
 PROBLEMS: dict[str, tuple[Severity, str]] = {

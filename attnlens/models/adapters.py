@@ -9,12 +9,15 @@ from typing import Any
 
 from attnlens.errors import BadInput, UnsupportedModel, listing
 
-__all__ = ["NONE", "add_adapter"]
+__all__ = ["ADAPTER", "BASE", "NONE", "add_adapter"]
 
 NONE = "none"
 """Asks for the bare model where a family would load the adapter that its checkpoint holds."""
 
-_NAME = "attnlens"
+ADAPTER = "attnlens"
+"""What an adapter is called inside a model."""
+BASE = "base.json"
+"""Beside an adapter trained by attnlens: the weights it was trained on."""
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -38,15 +41,54 @@ def add_adapter(model: Any, name: str, adapter: str | None, *, default: str | No
             f"the adapter {place} needs peft, which is not installed",
             fix="pip install 'attnlens[train]', or pass adapter='none' for the bare model",
         )
+    _require_base(model, place)
     try:
-        report = model.load_adapter(str(place), adapter_name=_NAME, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        wrong = _loaded(model, place)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise _misfit(place, model, str(error).strip().splitlines()[0]) from error
-    wrong = sorted({*report.missing_keys, *report.unexpected_keys})
     if wrong:
-        raise _misfit(place, model, f"{len(wrong)} weights missing or unknown, {listing(wrong, at_most=2)}")
-    model.set_adapter(_NAME)
+        raise _misfit(place, model, f"{len(wrong)} weights missing or unknown, {listing(sorted(wrong), at_most=2)}")
+    model.set_adapter(ADAPTER)
     return str(place)
+
+
+def _loaded(model: Any, place: Path) -> set[str]:
+    """Load an adapter and return the names of weights that are missing or unknown."""
+    config = json.loads((place / _FILES[0]).read_text(encoding="utf-8"))
+    if not config.get("use_dora") and config.get("peft_type") != "ADALORA":
+        report = model.load_adapter(str(place), adapter_name=ADAPTER, use_safetensors=True)
+        return {*report.missing_keys, *report.unexpected_keys}
+    # transformers' own loader does not know how peft names the parts of these.
+    from peft import PeftConfig, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    made = PeftConfig.from_pretrained(str(place))
+    made.inference_mode = True
+    model.add_adapter(made, adapter_name=ADAPTER)
+    weights = load_file(place / _FILES[1], device=str(model.device))
+    report = set_peft_model_state_dict(model, weights, adapter_name=ADAPTER)
+    # Ranks that AdaLoRA started from are in its configuration, and no file has them.
+    missing = {name for name in report.missing_keys if f".{ADAPTER}" in name and ".ranknum." not in name}
+    return {*missing, *report.unexpected_keys}
+
+
+def _require_base(model: Any, place: Path) -> None:
+    """Refuse an adapter of attnlens' own making that was trained on other weights of the same shape."""
+    from attnlens.models.fingerprint import bare_fingerprint
+
+    told = place / BASE
+    if not told.is_file():
+        return
+    base = json.loads(told.read_text(encoding="utf-8"))["base"]
+    here = bare_fingerprint(model)
+    # In another precision all values differ a little, and nothing can be said.
+    if base["dtype"] == str(model.dtype) and base["weights"] != here:
+        raise BadInput(
+            f"the adapter was trained on another model than {type(model).__name__} with weights {here}",
+            given=place,
+            present=f"trained on {base['model']}, weights {base['weights']}",
+            fix="load the adapter on the model it was trained on",
+        )
 
 
 def _place(name: str, adapter: str, revision: str | None) -> Path:

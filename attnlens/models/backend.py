@@ -26,6 +26,9 @@ class BaseBackEnd:
     model_class: ClassVar[str]
     """The transformers class, by name."""
     decoder_path: ClassVar[str] = "model.language_model"
+    encoder_path: ClassVar[str] = "model.audio_tower"
+    projector_paths: ClassVar[tuple[str, ...]] = ("model.multi_modal_projector",)
+    """What leads from the encoder's states to the decoder's; empty where the encoder does that itself."""
     unembedding_name: ClassVar[str] = "lm_head"
     adapter_folder: ClassVar[str | None] = None
     """The folder of a checkpoint that holds the adapter its audio was trained with."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["fingerprint"]
+__all__ = ["bare_fingerprint", "fingerprint"]
 
 SAMPLES = 64
+_ADDED = re.compile(r"\.(lora_\w+|ranknum|modules_to_save)\.")
 
 
 def fingerprint(model: Any) -> str:
@@ -23,10 +26,28 @@ def fingerprint(model: Any) -> str:
     >>> fingerprint(layer) == before
     False
     """
+    return _of(model.state_dict())
+
+
+def bare_fingerprint(model: Any) -> str:
+    """Return the fingerprint that a model has, or had, without any adapter in it.
+
+    >>> import torch
+    >>> bare_fingerprint(torch.nn.Linear(4, 4, bias=False)) == bare_fingerprint(torch.nn.Linear(4, 4, bias=False))
+    False
+    """
+    bare = {}
+    for name, tensor in model.state_dict().items():
+        if not _ADDED.search(name):
+            bare[name.replace(".base_layer.", ".").replace(".original_module.", ".")] = tensor
+    return _of(bare)
+
+
+def _of(state: Mapping[str, Any]) -> str:
     import torch
 
     digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         flat = tensor.detach().reshape(-1)
         if flat.numel() and not flat.is_meta:

@@ -56,6 +56,8 @@ class GraniteSpeechBackEnd(BaseBackEnd):
     """
 
     model_class: ClassVar[str] = "GraniteSpeechForConditionalGeneration"
+    encoder_path: ClassVar[str] = "model.encoder"
+    projector_paths: ClassVar[tuple[str, ...]] = ("model.projector",)
     adapter_folder: ClassVar[str | None] = ""
 
     @property

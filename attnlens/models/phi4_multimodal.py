@@ -59,6 +59,11 @@ class Phi4BackEnd(BaseBackEnd):
 
     model_class: ClassVar[str] = "Phi4MultimodalForCausalLM"
     decoder_path: ClassVar[str] = "model"
+    encoder_path: ClassVar[str] = "model.embed_tokens_extend.audio_embed.encoder"
+    projector_paths: ClassVar[tuple[str, ...]] = (
+        "model.embed_tokens_extend.audio_embed.up_proj_for_speech",
+        "model.embed_tokens_extend.audio_embed.down_proj_for_speech",
+    )
     adapter_folder: ClassVar[str | None] = "speech-lora"
 
     @property

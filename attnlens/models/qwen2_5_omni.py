@@ -51,6 +51,7 @@ class Qwen25OmniBackEnd(BaseBackEnd):
     """The thinker alone, also of a full checkpoint; its audio features come without a pooled output."""
 
     model_class: ClassVar[str] = "Qwen2_5OmniThinkerForConditionalGeneration"
+    projector_paths: ClassVar[tuple[str, ...]] = ()
 
     def embed_clip(self, arrays: dict[str, Tensor]) -> Tensor:
         """Return the embeddings [positions, hidden] of one clip's features."""

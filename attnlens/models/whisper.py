@@ -141,6 +141,8 @@ class WhisperBackEnd(BaseBackEnd):
 
     model_class: ClassVar[str] = "WhisperForConditionalGeneration"
     decoder_path: ClassVar[str] = "model.decoder"
+    encoder_path: ClassVar[str] = "model.encoder"
+    projector_paths: ClassVar[tuple[str, ...]] = ()
     unembedding_name: ClassVar[str] = "proj_out"
     projection_name: ClassVar[str] = "out_proj"
     mlp_name: ClassVar[str] = "fc2"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from attnlens.data.corpus import Corpus, OnBad
 from attnlens.data.read import read_corpus
-from attnlens.errors import BadInput, UnknownName
+from attnlens.errors import UnknownName
 from attnlens.registry import Registry
 
-__all__ = ["CORPORA", "find_corpus", "read_hypotheses"]
+__all__ = ["CORPORA", "find_corpus"]
 
 CORPORA: Registry[Callable[[], Corpus]] = Registry(
     "corpus",
@@ -40,32 +39,3 @@ def find_corpus(name: str, *, on_bad: OnBad = "refuse") -> Corpus:
     if not Path(name).exists():
         raise UnknownName.among("corpus", name, CORPORA, fix="pass one of these, or the path of a manifest or a folder")
     return read_corpus(name, on_bad=on_bad)
-
-
-def read_hypotheses(path: Path) -> dict[str, str]:
-    """Read what an acoustic model heard: one JSON object per line, with ``id`` and ``text``.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "heard.jsonl"
-    >>> _ = path.write_text('{"id": "t1", "text": "imata"}')
-    >>> read_hypotheses(path)
-    {'t1': 'imata'}
-    """
-    found: dict[str, str] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"the hypotheses cannot be read: {error}", given=path, fix="pass a UTF-8 file") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            found[str(row["id"])] = str(row["text"])
-        except (ValueError, KeyError, TypeError):
-            raise BadInput(
-                "a line of the hypotheses is no JSON object with id and text",
-                given=f"{path}:{number}: {line[:60]}",
-                fix='write for instance {"id": "t1", "text": "imata"}',
-            ) from None
-    return found

@@ -13,9 +13,10 @@ from attnlens.context.prompt import Condition, Prompt
 from attnlens.context.retrieval import Query, Ranking, make
 from attnlens.context.templates import TEMPLATES
 from attnlens.data.corpus import Corpus
+from attnlens.data.hypotheses import read_hypotheses
 from attnlens.data.utterance import Utterance
 from attnlens.errors import AttnlensError, BadInput, listing
-from attnlens.run.corpora import find_corpus, read_hypotheses
+from attnlens.run.corpora import find_corpus
 from attnlens.run.item import Item, item_id
 from attnlens.run.positions import PositionCounter
 from attnlens.run.spec import RunSpec

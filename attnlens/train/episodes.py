@@ -10,7 +10,7 @@ import numpy as np
 
 from attnlens.context.build import build_prompt
 from attnlens.context.prompt import CONDITIONS, Condition, PairOrder, Prompt
-from attnlens.context.retrieval.base import RETRIEVERS, Query, retrieve
+from attnlens.context.retrieval.base import RETRIEVERS, Query, Ranking, retrieve
 from attnlens.context.retrieval.eligible import Duplicates, comparable
 from attnlens.context.templates import TEMPLATES
 from attnlens.data.utterance import Utterance
@@ -46,6 +46,8 @@ class EpisodeBuilder:
     ----------
     retriever
         ``random``, or a name of ``attnlens ls retrievers``, which then ranks the pool for the query.
+    retriever_options
+        What that retriever takes besides.
     hypotheses
         What text retrievers search with, by the id of the query.
     duplicates
@@ -63,8 +65,12 @@ class EpisodeBuilder:
     templates: Mapping[str, float] = field(default_factory=lambda: {"default": 1.0})
     pair_orders: Mapping[PairOrder, float] = field(default_factory=lambda: {"audio-first": 1.0})
     retriever: str = "random"
+    retriever_options: Mapping[str, Any] = field(default_factory=dict)
     hypotheses: Mapping[str, str] | None = None
     duplicates: Duplicates = "exclude"
+    _ranked: dict[int, tuple[Task, dict[str, Ranking]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         _check_weights("shots", self.shots)
@@ -72,8 +78,8 @@ class EpisodeBuilder:
         _check_weights("templates", self.templates)
         _check_weights("pair_orders", self.pair_orders)
         for shots in self.shots:
-            if shots < 0:
-                raise BadInput("the number of shots is negative", given=str(shots), fix="pass 0 or more")
+            if not isinstance(shots, int) or isinstance(shots, bool) or shots < 0:
+                raise BadInput("a number of shots is negative or no whole number", given=repr(shots))
         for condition in self.conditions:
             if condition not in CONDITIONS:
                 raise UnknownName.among("condition", condition, CONDITIONS)
@@ -146,20 +152,33 @@ class EpisodeBuilder:
             if condition != "t-icl":
                 return "asr", 0
 
+    def prepare(self, task: Task) -> None:
+        """Rank the pool for every query once and now; otherwise every process that makes batches would."""
+        if self.retriever != "random" and self.most_shots:
+            self._rankings(task)
+
+    def _rankings(self, task: Task) -> Mapping[str, Ranking]:
+        if id(task) not in self._ranked:
+            queries = task.pool if task.queries is None else task.queries
+            heard = self.hypotheses or {}
+            made = retrieve(
+                [Query(one, heard.get(one.id)) for one in queries],
+                task.pool,
+                k=self.most_shots,
+                retriever=self.retriever,
+                duplicates=self.duplicates,
+                **self.retriever_options,
+            )
+            # The task is kept beside: its id must not become another's.
+            self._ranked[id(task)] = task, {one.id: ranking for one, ranking in zip(queries, made, strict=True)}
+        return self._ranked[id(task)][1]
+
     def _demonstrations(self, task: Task, query: Utterance, shots: int, rng: np.random.Generator) -> list[Utterance]:
         if shots == 0:
             return []
         if self.retriever != "random":
-            hypothesis = None if self.hypotheses is None else self.hypotheses.get(query.id)
-            ranking = retrieve(
-                [Query(query, hypothesis)],
-                task.pool,
-                k=shots,
-                retriever=self.retriever,
-                duplicates=self.duplicates,
-            )[0]
             by_id = {utterance.id: utterance for utterance in task.pool}
-            return [by_id[name] for name in ranking.ids]
+            return [by_id[name] for name in self._rankings(task)[query.id].ids[:shots]]
         own = comparable(query.text) if self.duplicates == "exclude" else None
         chosen: list[Utterance] = []
         for place in rng.permutation(len(task.pool)):

@@ -41,10 +41,14 @@ class Keeper:
                 present=", ".join(sorted(one.name for one in folder.iterdir())[:6]),
                 fix="pass a new folder as --out",
             )
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            fields = {"hash": spec.hash, **spec.model_dump(mode="json")}
-            self._replace("spec.yaml", yaml.safe_dump(fields, sort_keys=False, allow_unicode=True).encode())
+
+    def begin(self) -> None:
+        """Make the folder of a new run: when its recipe stands, so that a spec that is refused leaves nothing."""
+        if (self.folder / "spec.yaml").exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fields = {"hash": self.spec.hash, **self.spec.model_dump(mode="json")}
+        self._replace("spec.yaml", yaml.safe_dump(fields, sort_keys=False, allow_unicode=True).encode())
 
     @property
     def finished(self) -> bool:

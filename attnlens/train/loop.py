@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,11 +68,12 @@ def train(spec: TrainSpec, out: Path | str, *, recipe: Recipe | None = None, tic
 
     processes = Processes(_device(spec.device))
     processes.parts(spec.accumulate)
-    with processes.accelerator.main_process_first():
-        keeper = Keeper(Path(out), spec)
+    keeper = Keeper(Path(out), spec)
     device = processes.device
     torch.manual_seed(spec.seed)
-    recipe = recipe or make_recipe(spec.recipe, seed=spec.seed, device=device, options=spec.options)
+    recipe = recipe or make_recipe(spec.recipe, seed=spec.seed, device=device, steps=spec.steps, options=spec.options)
+    with processes.accelerator.main_process_first():
+        keeper.begin()
     run = _Run(spec, keeper, recipe, processes, tick or (lambda _step, _figures: None))
     if keeper.finished:
         state = keeper.resume(device)
@@ -125,9 +128,10 @@ class _Run:
                 ended = "time is up"
                 break
         self.processes.wait()
-        self.module.load_state_dict(self.keeper.best())
+        self._take(self.keeper.best())
         if self.processes.main:
             self.recipe.export(self.keeper.folder / "model")
+            self._sign(self.keeper.folder / "model")
             if ended != "time is up":
                 self.keeper.finish()
         self.processes.wait()
@@ -174,13 +178,13 @@ class _Run:
             )
         # All processes measure the same; rounding must not make them differ about when to stop.
         found = self.processes.agreed(found)
-        value = found[self.recipe.metric]
+        value = float(found[self.recipe.metric])
         self._log(step=number, dev=found)
         best = self.at.best
         if best is None or (value < best if self.recipe.better == "lower" else value > best):
             self.at.best, self.at.best_step, self.at.stale = value, number, 0
             if self.processes.main:
-                self.keeper.save_best(self.module.state_dict())
+                self.keeper.save_best(self._weights())
         else:
             self.at.stale += 1
         return self.spec.patience is not None and self.at.stale >= self.spec.patience
@@ -216,7 +220,7 @@ class _Run:
             {
                 "step": self.at.step,
                 "progress": dict(vars(self.at)),
-                "module": self.module.state_dict(),
+                "module": self._weights(),
                 "optimiser": self.optimiser.state_dict(),
                 "recipe": self.changing.state() if self.changing else {},
             }
@@ -228,10 +232,39 @@ class _Run:
         if state is None:
             return
         self.at = _Progress(**state["progress"])
-        self.module.load_state_dict(state["module"])
+        self._take(state["module"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.changing:
             self.changing.set_state(state["recipe"])
+
+    def _weights(self) -> dict[str, Any]:
+        """Return what is kept of the module: all of it, or where the recipe says so, what is trained."""
+        state: dict[str, Any] = self.module.state_dict()
+        if getattr(self.recipe, "keeps", "all") == "all":
+            return state
+        trained = {name for name, parameter in self.module.named_parameters() if parameter.requires_grad}
+        return {name: value for name, value in state.items() if name in trained}
+
+    def _take(self, weights: dict[str, Any]) -> None:
+        wrong = self.module.load_state_dict(weights, strict=getattr(self.recipe, "keeps", "all") == "all")
+        if wrong.unexpected_keys:
+            raise BadInput("the run's weights are another model's", given=wrong.unexpected_keys[0])
+
+    def _sign(self, folder: Path) -> None:
+        """Write beside what is exported how it came about; nothing of when and where."""
+        from attnlens import __version__
+
+        told = {
+            "spec": {"hash": self.spec.hash, **self.spec.model_dump(mode="json")},
+            "best": self.at.best,
+            "best_step": self.at.best_step,
+            "attnlens": __version__,
+            "packages": {name: version(name) for name in ("torch", "transformers", "accelerate")},
+        }
+        more = getattr(self.recipe, "provenance", None)
+        told |= more() if more is not None else {}
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "training.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def _autocast(self) -> AbstractContextManager[object]:
         import torch

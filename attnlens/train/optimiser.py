@@ -58,6 +58,7 @@ def make_optimiser(module: nn.Module, spec: OptimiserSpec) -> optim.Optimizer:
         [{"params": group, "weight_decay": decay, "factor": factor} for (factor, decay), group in groups.items()],
         lr=spec.rate,
         betas=spec.betas,
+        eps=spec.eps,
     )
 
 

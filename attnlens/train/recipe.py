@@ -76,6 +76,14 @@ RECIPES: Registry[Callable[..., Recipe]] = Registry(
     "recipe",
     group="attnlens.recipes",
     builtin={
+        "asr-ft": ("attnlens.train.adaptation:AsrFt", "a speech LLM on transcription, no demonstrations shown"),
+        "sicl-at": ("attnlens.train.adaptation:SiclAt", "a speech LLM to learn in context, over several tasks"),
+        "smile": (
+            "attnlens.train.adaptation:Smile",
+            "Whisper to learn from a recording and its text",
+        ),
+        "tft": ("attnlens.train.adaptation:Tft", "a speech LLM with demonstrations, in the target language"),
+        "xft": ("attnlens.train.adaptation:Xft", "a speech LLM with demonstrations, in other languages alone"),
         "acoustic-ctc": ("attnlens.asr.ctc_recipe:AcousticCtcRecipe", "a CTC model on transcribed speech of corpora"),
         "episodes": ("attnlens.train.finetune:EpisodesRecipe", "any wrapped speech LLM on episodes of corpora"),
         "organism-discrete": (
@@ -90,14 +98,18 @@ RECIPES: Registry[Callable[..., Recipe]] = Registry(
         "text-lm": ("attnlens.asr.text_lm_recipe:TextLmRecipe", "a small language model on the texts of a pool"),
     },
 )
-"""Recipes by name; each value makes one from ``seed``, ``device`` and the options of the spec."""
+"""Recipes by name; each value makes one from ``seed``, ``device``, ``steps`` where it asks, and the spec's options."""
 
 
-def make_recipe(name: str, *, seed: int, device: str, options: dict[str, Any]) -> Recipe:
+def make_recipe(name: str, *, seed: int, device: str, steps: int, options: dict[str, Any]) -> Recipe:
     """Make a recipe by name, refusing options it does not take."""
     factory = RECIPES[name]
-    known = [option for option in inspect.signature(factory).parameters if option not in {"seed", "device"}]
+    given: dict[str, Any] = {"seed": seed, "device": device}
+    parameters = inspect.signature(factory).parameters
+    if "steps" in parameters:
+        given["steps"] = steps
+    known = [option for option in parameters if option not in given]
     for option in options:
         if option not in known:
             raise UnknownName.among(f"option of the recipe {name!r}:", option, sorted(known))
-    return factory(seed=seed, device=device, **options)
+    return factory(**given, **options)

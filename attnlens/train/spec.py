@@ -16,6 +16,8 @@ __all__ = ["OptimiserSpec", "TrainSpec", "read_train_spec"]
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Rate = Annotated[float, Field(gt=0)]
+EPSILON = 1e-8
+"""AdamW's own; a spec that says nothing else keeps the hash it had before this could be said."""
 
 
 class _Part(BaseModel):
@@ -30,6 +32,8 @@ class OptimiserSpec(_Part):
     rates: dict[str, Rate] = {}
     """Factors of the rate for parameters whose name starts so; 1 for the others."""
     betas: tuple[float, float] = (0.9, 0.98)
+    eps: Rate = EPSILON
+    """What AdamW adds to the denominator."""
     decay: Annotated[float, Field(ge=0)] = 0.01
     """Weight decay of matrices; vectors are not decayed."""
     clip: Rate = 1.0
@@ -85,6 +89,8 @@ class TrainSpec(_Part):
     def hash(self) -> str:
         """Sixteen hex digits that name what would be trained."""
         fields = self.model_dump(mode="json", exclude={"workers", "log_every", "device", "minutes"})
+        if fields["optimiser"]["eps"] == EPSILON:
+            del fields["optimiser"]["eps"]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -311,7 +311,7 @@ def test_bad_stages_and_sizes_are_refused(pool_folder: Path, tmp_path: Path) -> 
     with pytest.raises(BadInput, match="no earlier stage"):
         joint(pool_folder, decoder=str(tmp_path), encoder=str(tmp_path))
     with pytest.raises(BadInput, match="no pool"):
-        make_recipe("organism-encoder", seed=0, device="cpu", options={"pool": "x", "dev_pool": "y"})
+        make_recipe("organism-encoder", seed=0, device="cpu", steps=1, options={"pool": "x", "dev_pool": "y"})
     discrete().export(tmp_path / "stage")
     wide = {**SMALL, "width": 64}
     with pytest.raises(BadInput, match="another size"):
