@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONHASHSEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow lint format types docs bench figures browser organism acoustic clean
+.PHONY: help run test slow wheel lint format types docs bench figures browser organism acoustic clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -27,6 +27,9 @@ browser:
 
 slow: $(VENV)/.dev  ## the tests marked slow
 	$(BIN)/pytest -m slow
+
+wheel: $(VENV)/.dev  ## build the wheel and run it far from the repository, with this environment's dependencies
+	.ci/wheel $(BIN)/python
 
 lint: $(VENV)/.dev  ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from attnlens.models.speechlm import SpeechLM as SpeechLM
     from attnlens.plots import plot as plot
     from attnlens.run.carry_out import run_spec as run_spec
+    from attnlens.run.corpora import find_corpus as find_corpus
     from attnlens.run.load import load_spec as load_spec
     from attnlens.run.plan import make_plan as make_plan
     from attnlens.run.spec import RunSpec as RunSpec
@@ -40,6 +41,7 @@ _WHERE = {
     "Corpus": "attnlens.data.corpus",
     "Utterance": "attnlens.data.utterance",
     "check": "attnlens.data.check",
+    "find_corpus": "attnlens.run.corpora",
     "read_corpus": "attnlens.data.read",
     # what the model is shown
     "Prompt": "attnlens.context.prompt",

@@ -8,6 +8,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -32,24 +34,111 @@ def test_interpreter_sessions_of_a_page(page: Path) -> None:
     assert result.failed == 0, "".join(told)
 
 
-def test_the_quick_start_runs_as_it_stands(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Snippet:
+    """A block of a page: Python or shell that runs, or a file that it needs."""
+
+    language: str
+    text: str
+    marker: str
+    about: str
+
+
+MARKED = re.compile(r"<!-- (elsewhere|slow|file)(?:: (.*?))? -->\s*\Z")
+OUTSIDE = {"make", "git", "cd", "pip", "python3", "apt-get", "accelerate", "sbatch", "pre-commit"}
+"""Commands that set a machine up: they are run by people, not by a page's test, and need no mark."""
+
+
+def snippets(page: Path) -> list[Snippet]:
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for match in FENCE.finditer(text):
+        before = MARKED.search(text[: match.start()])
+        marker, about = before.groups() if before else ("", "")
+        found.append(Snippet(match[1], match[2], marker or "", about or ""))
+    return found
+
+
+def commands(text: str) -> list[list[str]]:
+    lines = text.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def runs_here(one: Snippet) -> bool:
+    if one.marker == "elsewhere" or one.language not in ("python", "sh"):
+        return False
+    return one.language == "python" or not all(words[0] in OUTSIDE for words in commands(one.text))
+
+
+RUNNING = [page for page in PAGES if any(runs_here(one) for one in snippets(page))]
+SLOW = [page for page in RUNNING if any(one.marker == "slow" for one in snippets(page))]
+QUICK = [page for page in RUNNING if any(runs_here(one) and one.marker != "slow" for one in snippets(page))]
+
+
+def run_page(page: Path, folder: Path, *, slow: bool) -> None:
+    """Do what a page says, in the order it says it, in a folder that holds nothing but the experiments."""
+    from attnlens.cli.main import run
+
+    (folder / "experiments").symlink_to(ROOT / "experiments")
+    names: dict[str, object] = {"__name__": f"docs.{page.stem}"}
+    for one in snippets(page):
+        if one.marker == "file":
+            (folder / one.about).write_text(one.text, encoding="utf-8")
+        if not runs_here(one) or (one.marker == "slow" and not slow):
+            continue
+        if one.language == "python":
+            exec(compile(one.text, page.name, "exec"), names)
+            continue
+        for words in commands(one.text):
+            if words[0] == "python":
+                environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+                subprocess.run([sys.executable, *words[1:]], cwd=folder, check=True, env=environment)
+                continue
+            assert words[0] == "attnlens", f"{page.name}: {shlex.join(words)} is not run; mark its block"
+            with pytest.raises(SystemExit) as ended:
+                run(words[1:])
+            assert ended.value.code == 0, f"{page.name}: {shlex.join(words)}"
+
+
+@pytest.fixture(autouse=True)
+def _registries_as_before() -> Iterator[None]:
+    """What a page registers for its process is not there for other tests."""
+    from attnlens.context.controls import CONTROLS
+    from attnlens.models.registry import FAMILIES
+
+    before = [(one, dict(one._entries)) for one in (CONTROLS, FAMILIES)]
+    yield
+    for registry, entries in before:
+        for name in set(registry._entries) - set(entries):
+            del registry._entries[name]
+            registry._loaded.pop(name, None)
+
+
+@pytest.mark.parametrize("page", QUICK, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_says_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_page(page, tmp_path, slow=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", SLOW, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_says_runs_to_its_end(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_page(page, tmp_path, slow=True)
+
+
+def test_every_mark_says_something() -> None:
+    for page in PAGES:
+        for one in snippets(page):
+            assert one.marker != "elsewhere" or one.about, f"{page.name}: elsewhere, but why?"
+            assert one.marker != "file" or one.about, f"{page.name}: which file?"
+    assert len(QUICK) > 5
+
+
+def test_the_quick_start_has_enough_in_it() -> None:
     page = ROOT / "docs" / "quickstart.md"
-    for code in blocks(page, "python"):
-        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
-    commands = [line for text in blocks(page, "sh") for line in text.splitlines()]
-    assert len(commands) >= 5
-    for command in commands:
-        words = shlex.split(command)
-        assert words[0] == "attnlens"
-        page_told = subprocess.run(
-            [sys.executable, "-m", *words],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ},
-        )
-        assert page_told.returncode == 0, f"{command}\n{page_told.stdout}{page_told.stderr}"
+    assert page in QUICK
+    assert sum(len(commands(text)) for text in blocks(page, "sh")) >= 5
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

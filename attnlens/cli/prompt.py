@@ -59,8 +59,10 @@ def show(
     from attnlens.context.encode import encode
     from attnlens.data.read import read_corpus
     from attnlens.models.front import load_front_end
+    from attnlens.run.corpora import CORPORA
 
-    read = read_corpus(corpus, language=language)
+    registered = str(corpus) in CORPORA and not corpus.exists()
+    read = CORPORA[str(corpus)]() if registered else read_corpus(corpus, language=language)
     front = load_front_end(model)
     prompt = _prompt(
         read,

@@ -42,12 +42,25 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_shows_every_command_with_examples() -> None:
     page = shell("--help")
     assert page.returncode == 0
-    commands = ["run", "plan", "plot", "report", "ls", "validate", "data", "prompt", "doctor", "train", "traces"]
+    commands = [
+        "run",
+        "compare",
+        "plan",
+        "plot",
+        "report",
+        "ls",
+        "validate",
+        "data",
+        "prompt",
+        "doctor",
+        "train",
+        "traces",
+    ]
     for word in [*commands, "Examples", "--json", "Exit codes"]:
         assert word in page.stdout
 
 
-COMMANDS = "run, plan, plot, report, ls, validate, doctor, train, data check, prompt show, traces info"
+COMMANDS = "run, compare, plan, plot, report, ls, validate, doctor, train, data check, prompt show, traces info"
 
 
 @pytest.mark.parametrize("command", [words.split() for words in COMMANDS.split(", ")], ids=" ".join)
