@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from attnlens.run.bench import Facts
     from attnlens.run.item import Item
     from attnlens.run.plan import Plan
+    from attnlens.run.spec import RunSpec
 
 __all__ = ["run"]
 
@@ -36,6 +37,12 @@ def run(
     controls: options.Controls = None,
     seeds: options.Seeds = None,
     set_: options.Set = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            help="Adapters by name, the first being the base: base=none,xft=runs/xft/model. One run for each."
+        ),
+    ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first item that fails.")] = False,
     executor: Annotated[Literal["local", "dask"] | None, typer.Option(help="This process, or a Dask cluster.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler.")] = None,
@@ -70,11 +77,28 @@ def run(
         controls=controls,
         seeds=seeds,
     ).updated({key: value for key, value in execution.items() if value is not None})
+    if compare is not None:
+        _compare(resolved, compare, folder)
+        return
     with Display() as display:
         outcome = run_spec(resolved, folder, watch=display, planned=_told(display))
     out.emit(outcome.to_dict(), lambda console: render_answer(console, outcome))
     if outcome.ended != "finished":
         raise typer.Exit(STOPPED if outcome.ended == "stopped" else FAILURES)
+
+
+def _compare(spec: RunSpec, given: str, folder: Path | None) -> None:
+    from attnlens.cli.adapters import render_adapters
+    from attnlens.cli.progress import Display
+    from attnlens.run.adapters import parse_adapters, run_adapters
+
+    adapters = parse_adapters(given)
+    with Display() as display:
+        told = _told(display)
+        found = run_adapters(spec, adapters, folder, watch=display, planned=told, told=display.said)
+    out.emit(found.to_dict(), lambda console: render_adapters(console, found))
+    if found.ended != "finished":
+        raise typer.Exit(STOPPED if found.ended == "stopped" else FAILURES)
 
 
 def _told(display: Any) -> Any:

@@ -186,7 +186,7 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     return [{name: text if name in WORDS else _number(text) for name, text in row.items()} for row in read_csv(path)]
 
 
-WORDS = ("corpus", "condition", "control", "measure")
+WORDS = ("corpus", "condition", "control", "measure", "adapter", "against")
 
 
 def _number(text: str) -> int | float | str:

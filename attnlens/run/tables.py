@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from attnlens.asr.alignment import Unit
 from attnlens.errors import BadInput
 
-__all__ = ["ALL", "TABLES", "make_tables"]
+__all__ = ["ALL", "TABLES", "compare_adapters", "make_tables"]
 
 ALL = "all"
 """Stands for all corpora together."""
@@ -60,6 +60,40 @@ def make_tables(items: Sequence[Mapping[str, str]], traces: Path, *, normaliser:
     layers, curves = _curves(traces)
     measured = _measured(finished, curves, normaliser, len(layers))
     return {"bias": _bias(measured, layers), "errors": _errors(measured), "controls": _controls(measured)}
+
+
+def compare_adapters(
+    items: Mapping[str, Sequence[Mapping[str, str]]], traces: Mapping[str, Path], *, normaliser: str
+) -> list[Row]:
+    """Set every adapter's run beside the first one's, measure by measure, on the same utterances without controls.
+
+    Parameters
+    ----------
+    items, traces
+        Lines of ``items.csv`` and store of each run, by adapter, the first being what the others are compared with.
+    """
+    measured: list[_Measured] = []
+    first = next(iter(items))
+    for name, rows in items.items():
+        finished = [row for row in rows if row["status"] == "finished" and row["control"] == "none"]
+        if not finished:
+            continue
+        layers, curves = _curves(traces[name])
+        # As a control's prompts are set beside clean ones, so are an adapter's beside the first one's.
+        own = "none" if name == first else name
+        measured += [replace(one, control=own) for one in _measured(finished, curves, normaliser, len(layers))]
+    return [
+        {
+            "corpus": row["corpus"],
+            "adapter": row["control"],
+            "against": first,
+            **{key: row[key] for key in ("condition", "shots", "measure", "utterances")},
+            "base": row["clean"],
+            "value": row["controlled"],
+            **{key: row[key] for key in ("difference", "difference_low", "difference_high", "p", "p_holm")},
+        }
+        for row in _controls(measured)
+    ]
 
 
 def _curves(traces: Path) -> tuple[list[int], dict[str, tuple[Numbers, Numbers]]]:
