@@ -6,6 +6,7 @@ language or a model; it has the shapes of things that do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,8 +96,18 @@ def tiny(family: str, *, seed: int = 0) -> SpeechLM:
     return load(TINY + family, seed=seed)
 
 
-def trace(*, items: int = 4, layers: int = 3, heads: int = 4, demos: int = 2, seed: int = 0) -> xr.Dataset:
+def trace(
+    *,
+    items: int = 4,
+    layers: int = 3,
+    heads: int = 4,
+    demos: int = 2,
+    measures: Sequence[str] = ("entropy",),
+    seed: int = 0,
+) -> xr.Dataset:
     """Return a synthetic trace that satisfies the schema: random masses over spans of plausible lengths.
+
+    ``measures`` may hold ``entropy`` and ``received``.
 
     >>> made = trace(items=3, demos=2)
     >>> made.sizes["source"], bool((abs(made.mass.sum("source") - 1) < 1e-5).all())
@@ -120,7 +131,9 @@ def trace(*, items: int = 4, layers: int = 3, heads: int = 4, demos: int = 2, se
     shares = generator.dirichlet(np.ones(demos), size=(items, layers, heads, 1, len(MODALITIES)))
     sums = np.stack([mass[..., SOURCES.index(f"demo_{name}")] for name in MODALITIES], -1)
     demo_mass = (np.moveaxis(shares, -1, -2) * sums[..., None, :]).astype(np.float32)
-    starts = 19 + np.cumsum(blocks.reshape(items, -1), 1).reshape(blocks.shape) - blocks
+    starts = (
+        sum(lengths[name] for name in BEFORE) + np.cumsum(blocks.reshape(items, -1), 1).reshape(blocks.shape) - blocks
+    )
     per_item = {
         "nll": generator.gamma(4.0, 5.0, items).astype(np.float32),
         "n_output_tokens": np.full(items, 12, np.int32),
@@ -137,6 +150,11 @@ def trace(*, items: int = 4, layers: int = 3, heads: int = 4, demos: int = 2, se
             "demo_start": (("item", "demo", "modality"), starts.astype(np.int32)),
             "entropy": (("item", "layer", "head", "query"), np.float32(generator.gamma(2, size=mass.shape[:-1]))),
             **{name: (("item",), values) for name, values in per_item.items()},
+            **(
+                {"received": (("item", "layer", "position"), _spread(mass, demo_mass, tokens, blocks))}
+                if "received" in measures
+                else {}
+            ),
         },
         coords={
             "source": list(SOURCES),
@@ -145,6 +163,7 @@ def trace(*, items: int = 4, layers: int = 3, heads: int = 4, demos: int = 2, se
             "head": np.arange(heads),
             "query": ["output"],
             "demo": np.arange(demos),
+            **({"position": np.arange(int(tokens.sum(1).max()))} if "received" in measures else {}),
             "item": [f"item-{index}" for index in range(items)],
             "utterance": ("item", [f"u{index}" for index in range(items)]),
             "condition": ("item", ["micl"] * items),
@@ -156,4 +175,26 @@ def trace(*, items: int = 4, layers: int = 3, heads: int = 4, demos: int = 2, se
         },
         attrs=dict.fromkeys(ATTRIBUTES, "synthetic"),
     )
-    return validate(dataset)
+    return validate(dataset if "entropy" in measures else dataset.drop_vars("entropy"))
+
+
+BEFORE = ("sink", "system", "instruction")
+"""What stands before the demonstrations of a synthetic trace; the rest stands behind them."""
+
+
+def _spread(mass: np.ndarray, demo_mass: np.ndarray, tokens: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """Spread masses evenly over the positions of their spans [items, layers, positions], heads averaged."""
+    from attnlens.context.spans import SOURCES
+
+    found = np.full((*mass.shape[:2], int(tokens.sum(1).max())), np.nan, dtype=np.float32)
+    behind = [name for name in SOURCES if name not in BEFORE and not name.startswith("demo_")]
+    for item in range(len(mass)):
+        parts = [(mass[item, :, :, 0, SOURCES.index(name)], tokens[item, SOURCES.index(name)]) for name in BEFORE]
+        parts += [
+            (demo_mass[item, :, :, 0, demo, place], blocks[item, demo, place])
+            for demo, place in np.ndindex(*blocks.shape[1:])
+        ]
+        parts += [(mass[item, :, :, 0, SOURCES.index(name)], tokens[item, SOURCES.index(name)]) for name in behind]
+        row = np.concatenate([np.repeat(part.mean(1)[:, None] / length, length, 1) for part, length in parts], 1)
+        found[item, :, : row.shape[1]] = row
+    return found

@@ -21,8 +21,6 @@ from attnlens.stats.judge import Claim, judge
 if TYPE_CHECKING:
     import pandas as pd
 
-    from attnlens.plots.drawing import Drawing
-
 __all__ = ["Ablations", "Effect", "RandomCut"]
 
 Numbers = NDArray[np.float64]
@@ -142,19 +140,13 @@ class Ablations:
         return pd.DataFrame([self._row(one, found) for one, found in zip(self.effects, self.findings, strict=True)])
 
     def knockouts(self) -> pd.DataFrame:
-        """Return the cuts as the figure ``knockout_grid`` takes them."""
+        """Return the cuts as :func:`attnlens.plots.cause.knockout_grid` takes them."""
         frame = self.to_frame()
         frame = frame[frame["depth"] == "attention"]
         if not len(frame):
             raise BadInput("no edge was cut", fix="ask for edges, such as 'output -> demo_text'")
         columns = {"ablation": "edge", "layers": "window", "cost": "estimate"}
         return frame.rename(columns=columns)[["edge", "window", "estimate", "low", "high", "mass", "verdict"]]
-
-    def plot(self, **options: Any) -> Drawing:
-        """Draw the cuts as a grid of edges and windows."""
-        from attnlens.plots.cause import knockout_grid
-
-        return knockout_grid(self.knockouts(), **options)
 
     def _row(self, effect: Effect, found: Finding) -> dict[str, Any]:
         there = np.isfinite(effect.change)

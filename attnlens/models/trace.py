@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["trace"]
 
-MEASURES = ("mass", "entropy", "max", "contribution", "logit_effect", "nll_first")
+MEASURES = ("mass", "entropy", "max", "contribution", "logit_effect", "received", "nll_first")
+APART = ("contribution", "received")
+"""Read in a pass of their own: norms per source, and what positions receive from the output alone."""
 OF_LOGITS = ("nll_first",)
 PER_ROW = ("entropy", "max")
 BAR_FROM = 4
@@ -74,7 +76,8 @@ def trace(
     rows
         See :func:`attnlens.models.rows.rows_of`.
     measures
-        Of ``mass`` (always there), ``entropy``, ``max``, ``contribution``, ``logit_effect``, ``nll_first``.
+        Of ``mass`` (always there), ``entropy``, ``max``, ``contribution``, ``logit_effect``, ``received``
+        (what each position gets from the output's rows, heads averaged), ``nll_first``.
     layers, heads
         Which ones, by index; None is all.
     method
@@ -106,6 +109,8 @@ def trace(
         site=site,
     )
     _require_site(lens, site)
+    if site == "encoder" and "received" in measures:
+        raise BadInput("an encoder has no rows of the output", given="received", fix="leave it out, or site='self'")
     ensure_checked(lens)
     read = _readings(lens, listed, readings, wanted)
     items = [
@@ -198,7 +203,10 @@ def _item(lens: SpeechLM, encoded: Encoded, wanted: _Wanted, known: Reading | No
     at, predicting = _tensor(lens, union), _tensor(lens, rows_of(spans, "output"))
     ids = _tensor(lens, encoded.ids)
     after = torch.cat([ids[1:], ids.new_full((1,), -1)])
-    first = tuple(name for name in wanted.measures if name not in ("contribution", *OF_LOGITS))
+    # What positions receive is about the output's rows alone: with others asked for, it is read in a pass of its own.
+    together = wanted.queries == ("output",) and wanted.method == "rows"
+    apart = APART if not together else ("contribution",)
+    first = tuple(name for name in wanted.measures if name not in (*apart, *OF_LOGITS))
     request = Request(
         **_keys(lens, groups, wanted.site),
         n_groups=len(labels),
@@ -218,7 +226,8 @@ def _item(lens: SpeechLM, encoded: Encoded, wanted: _Wanted, known: Reading | No
         logits = forward(keep=predicting, dtype=torch.float32)
     if wanted.site == "encoder":
         picks = list(picked.values())
-    measured = _by_source(_Read(record, wanted.site), first, picks, labels, keys.demos)
+    sums = tuple(name for name in first if name != "received")
+    measured = _by_source(_Read(record, wanted.site), sums, picks, labels, keys.demos)
     if "logit_effect" in measured:
         measured["logit_effect"] *= np.float32(lens.back.logit_scale)
     if "contribution" in wanted.measures:
@@ -229,6 +238,13 @@ def _item(lens: SpeechLM, encoded: Encoded, wanted: _Wanted, known: Reading | No
         with capture(lens.sites, again, edits) as parts:
             forward(keep=predicting[-1:], dtype=torch.float32)
         measured["contribution"] = _means(_Read(parts, wanted.site), "contribution", picks)
+    if "received" in wanted.measures:
+        if not together:
+            rows = _tensor(lens, rows_of(spans, "output", rows=wanted.rows))
+            again = replace(request, measures=("received",), rows=rows, method="rows", gold=None)
+            with capture(lens.sites, again, edits) as record:
+                lens.logits(inputs, keep=1)
+        measured["received"] = _received(_Read(record, wanted.site), len(keys), len(predicting))
     nll = -logits[0].log_softmax(-1).gather(-1, after[predicting][:, None])
     if "nll_first" in wanted.measures:
         measured["nll_first"] = np.array(nll[0].item(), dtype=np.float32)
@@ -250,6 +266,12 @@ class _Read:
 
     def stacked(self, name: str) -> Any:
         return self.record.stacked(name, self.site)[:, 0].float().cpu().numpy()
+
+
+def _received(record: _Read, positions: int, rows: int) -> np.ndarray:
+    """Return what each position receives [layers, positions], mean over heads and rows."""
+    found = record.stacked("received").mean(1) / np.float32(rows)
+    return np.pad(found, ((0, 0), (0, positions - found.shape[1])))
 
 
 def _tensor(lens: SpeechLM, numbers: np.ndarray) -> Any:

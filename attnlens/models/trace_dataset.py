@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["assembled", "provenance"]
 
-ABSENT = {"demo_mass": np.nan, "demo_tokens": 0, "demo_start": -1}
-"""What stands where an item has fewer demonstrations than others."""
+ABSENT = {"demo_mass": np.nan, "demo_tokens": 0, "demo_start": -1, "received": np.nan}
+"""What stands where an item has fewer demonstrations or positions than others."""
 
 
 def assembled(
@@ -40,13 +40,15 @@ def assembled(
     import attnlens.traces.accessor  # noqa: F401 - what is traced has `.attnlens`, like what is opened
 
     demos = max(item["demo_tokens"].shape[0] for item in items)
+    longest = max(item["received"].shape[-1] for item in items) if "received" in items[0] else 0
     variables = {}
     for name, spec in VARIABLES.items():
         if name not in items[0]:
             continue
         parts = [item[name] for item in items]
         if name in ABSENT:
-            parts = [_padded(part, demos, spec.dims.index("demo") - 1, ABSENT[name]) for part in parts]
+            dim, size = ("position", longest) if "position" in spec.dims else ("demo", demos)
+            parts = [_padded(part, size, spec.dims.index(dim) - 1, ABSENT[name]) for part in parts]
         variables[name] = (spec.dims, np.stack(parts))
     about = {
         "utterance": [prompt.target.id for prompt in prompts],
@@ -65,6 +67,7 @@ def assembled(
             "source": list(SOURCES),
             "demo": np.arange(demos),
             "modality": list(MODALITIES),
+            **({"position": np.arange(longest)} if longest else {}),
             **{name: ("item", values) for name, values in about.items()},
         },
         attrs=dict(attributes),

@@ -280,6 +280,7 @@ def layout_of(plan: Plan, facts: Facts) -> Layout:
         layers=facts.layers,
         heads=facts.heads,
         demos=plan.demos,
+        longest=max(item.positions for item in plan.items),
         attrs=facts.attrs,
         spec_hash=plan.spec.hash,
         measures=plan.spec.tracing.measures,

@@ -157,7 +157,7 @@ def _disk(plan: Plan, layers: int, heads: int) -> int:
     from attnlens.traces.schema import MODALITIES, VARIABLES
 
     sizes = {"item": 1, "layer": layers, "head": heads, "query": 1, "source": len(SOURCES)}
-    sizes |= {"demo": plan.demos, "modality": len(MODALITIES)}
+    sizes |= {"demo": plan.demos, "modality": len(MODALITIES), "position": max(item.positions for item in plan.items)}
     kept = [one for name, one in VARIABLES.items() if one.needed or name in plan.spec.tracing.measures]
     return len(plan.items) * sum(FLOAT * math.prod(sizes[dim] for dim in one.dims) for one in kept)
 

@@ -18,8 +18,8 @@ __all__ = ["Keeper", "joined"]
 
 AT_ONCE = 8
 SECONDS = 20.0
-ABSENT = {"demo_mass": float("nan"), "demo_tokens": 0, "demo_start": -1}
-"""The schema's words for a demonstration that an item does not have."""
+ABSENT = {"demo_mass": float("nan"), "demo_tokens": 0, "demo_start": -1, "received": float("nan")}
+"""The schema's words for a demonstration or a position that an item does not have."""
 
 
 class Keeper:
@@ -64,20 +64,23 @@ def joined(datasets: list[xr.Dataset]) -> xr.Dataset:
     """
     import xarray as xr
 
-    demos = max(one.sizes["demo"] for one in datasets)
-    widened = [_widened(one, demos) for one in datasets]
+    widened = datasets
+    for dim in ("demo", "position"):
+        if dim in datasets[0].sizes:
+            longest = max(one.sizes[dim] for one in datasets)
+            widened = [_widened(one, dim, longest) for one in widened]
     return xr.concat(widened, "item", coords="minimal", compat="override", combine_attrs="override", join="override")
 
 
-def _widened(dataset: xr.Dataset, demos: int) -> xr.Dataset:
+def _widened(dataset: xr.Dataset, along: str, size: int) -> xr.Dataset:
     import numpy as np
 
-    lacking = demos - dataset.sizes["demo"]
+    lacking = size - dataset.sizes[along]
     if not lacking:
         return dataset
     wider: dict[str, Any] = {}
     for name, variable in dataset.data_vars.items():
-        if "demo" in variable.dims:
-            widths = [(0, lacking if dim == "demo" else 0) for dim in variable.dims]
+        if along in variable.dims:
+            widths = [(0, lacking if dim == along else 0) for dim in variable.dims]
             wider[str(name)] = (variable.dims, np.pad(variable.values, widths, constant_values=ABSENT[str(name)]))
-    return dataset.drop_dims("demo").assign(wider).assign_coords(demo=np.arange(demos))
+    return dataset.drop_dims(along).assign(wider).assign_coords({along: np.arange(size)})

@@ -33,7 +33,7 @@ __all__ = [
     "TracingSpec",
 ]
 
-MEASURES = ("entropy", "max", "contribution", "logit_effect")
+MEASURES = ("entropy", "max", "contribution", "logit_effect", "received")
 DEFAULT_MODEL = "organism"
 DEFAULT_CORPORA = ("guarani", "quechua", "maori")
 """What a run reads when nobody says otherwise: this model and these corpora, and no other place names them."""
@@ -129,8 +129,8 @@ class ContextSpec(_Part):
 class TracingSpec(_Part):
     """What is measured while the reference is read along, and how it is kept."""
 
-    measures: Names = ("entropy",)
-    """Beside the masses: `entropy`, `max`, `contribution`, `logit_effect`."""
+    measures: Names = ("entropy", "received")
+    """Beside the masses: `entropy`, `max`, `contribution`, `logit_effect`, `received` (for nulls of labels)."""
     precision: Literal["float32", "float16"] = "float32"
     """How masses are stored; `float16` halves the store and loses weights below 3e-8."""
 

@@ -50,6 +50,8 @@ def _labels(dataset: xr.Dataset, layout: Layout) -> list[str]:
             faults.append(f"its {dim}s are {listing(found, at_most=6)}, not {listing(wanted, at_most=6)}")
     if dataset.sizes["demo"] > layout.demos:
         faults.append(f"it has {dataset.sizes['demo']} demonstrations, the store room for {layout.demos}")
+    if layout.longest and dataset.sizes.get("position", 0) > layout.longest:
+        faults.append(f"it has {dataset.sizes['position']} positions, the store room for {layout.longest}")
     missing = [name for name in layout.places if name not in dataset]
     more = [name for name in dataset.data_vars if name not in layout.places]
     faults += [f"{name} is missing" for name in missing]
@@ -80,9 +82,9 @@ def _stored(dataset: xr.Dataset, name: str, layout: Layout) -> NDArray[Any]:
     stored = given.astype(place.dtype)
     if stored.dtype.kind == "i" and not np.array_equal(stored, given):
         raise BadInput(f"{name} holds numbers beyond 32 bits", given=np.abs(given).max(), present=place.dtype)
-    absent = layout.demos - dataset.sizes["demo"]
-    if absent and "demo" in place.dims:
-        widths = [(0, absent if dim == "demo" else 0) for dim in VARIABLES[name].dims]
+    room = {"demo": layout.demos, "position": layout.longest}
+    widths = [(0, room[dim] - dataset.sizes[dim] if dim in room else 0) for dim in VARIABLES[name].dims]
+    if any(after for _, after in widths):
         # The schema's words for a demonstration that an item does not have.
         nothing: float = {"demo_tokens": 0, "demo_start": -1}.get(name, np.nan)
         stored = np.pad(stored, widths, constant_values=nothing)

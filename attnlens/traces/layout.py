@@ -25,7 +25,7 @@ __all__ = ["COUNTED", "Layout", "Place", "Precision"]
 Precision = Literal["float32", "float16"]
 COUNTED = ("shots", "seed")
 """Item coordinates that are numbers; the others are text."""
-HALVED = ("mass", "demo_mass", "max")
+HALVED = ("mass", "demo_mass", "max", "received")
 """What half precision halves: weights between 0 and 1. Norms and logit effects would overflow it."""
 RESERVED = ("spec_hash", "precision", "items", "items_finished", "items_planned")
 """Attributes that an opened store adds, so that saving what was opened does not pass them on."""
@@ -56,6 +56,8 @@ class Layout:
         The coordinates of these dims.
     demos
         The largest number of demonstrations of any item.
+    longest
+        The largest number of positions of any item; needed with the measure ``received``.
     attrs
         Every attribute of the schema and whatever else should stay with the numbers; plain JSON, no times.
     spec_hash
@@ -88,6 +90,7 @@ class Layout:
     precision: Precision = "float32"
     region: int | None = None
     detail: Sequence[str] = ()
+    longest: int = 0
 
     def __post_init__(self) -> None:
         columns = {name: tuple(self.items[name]) for name in ("item", *ITEM_COORDINATES) if name in self.items}
@@ -104,6 +107,10 @@ class Layout:
         self._set("attrs", self._plain_attrs())
         if self.precision not in ("float32", "float16"):
             raise UnknownName.among("precision", str(self.precision), ["float32", "float16"])
+        if "received" not in self.measures:
+            self._set("longest", 0)
+        elif self.longest < 1:
+            raise BadInput("the measure 'received' has a place for every position", fix="pass longest= to the layout")
         if self.region is None:
             self._set("region", self._region())
         if self.region_size < 1:
@@ -119,6 +126,7 @@ class Layout:
             "heads": dataset["head"].values,
             "queries": dataset["query"].values,
             "demos": dataset.sizes["demo"],
+            "longest": dataset.sizes.get("position", 0),
             "attrs": dataset.attrs,
             "measures": [name for name, spec in VARIABLES.items() if not spec.needed and name in dataset],
         }
@@ -170,6 +178,7 @@ class Layout:
             "source": len(SOURCES),
             "demo": self.demos,
             "modality": len(MODALITIES),
+            "position": self.longest,
         }
         places = {}
         for name, spec in VARIABLES.items():
@@ -192,6 +201,7 @@ class Layout:
             "source": np.asarray(SOURCES),
             "demo": np.arange(self.demos),
             "modality": np.asarray(MODALITIES),
+            **({"position": np.arange(self.longest)} if self.longest else {}),
         }
 
     def dataset(self, arrays: Mapping[str, NDArray[Any]], rows: Sequence[int]) -> xr.Dataset:
@@ -203,7 +213,7 @@ class Layout:
 
     def differences(self, other: Layout) -> list[str]:
         """Say in which of the things that decide a result two layouts differ, items left aside."""
-        names = ("spec_hash", "layers", "heads", "queries", "demos", "measures", "precision")
+        names = ("spec_hash", "layers", "heads", "queries", "demos", "longest", "measures", "precision")
         said = [
             f"{name}: {getattr(self, name)!r}, not {getattr(other, name)!r}"
             for name in names

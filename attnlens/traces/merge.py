@@ -82,6 +82,7 @@ def _union(stores: Sequence[TraceStore]) -> Layout:
         heads=first.heads,
         queries=first.queries,
         demos=first.demos,
+        longest=first.longest,
         attrs=first.attrs,
         spec_hash=first.spec_hash,
         measures=first.measures,

@@ -62,6 +62,12 @@ VARIABLES: dict[str, Variable] = {
         "mean direct effect of that addition on the logit of the token that follows",
     ),
     "nll": Variable(("item",), "f", True, "negative log-likelihood of the output, in nats, first token included"),
+    "received": Variable(
+        ("item", "layer", "position"),
+        "f",
+        False,
+        "weight that each position receives from the output's rows, mean over rows and heads; NaN past an item's end",
+    ),
     "nll_first": Variable(
         ("item",), "f", False, "the part of nll that is the first token's, which the paper leaves out"
     ),

@@ -38,6 +38,8 @@ FORMAT = 1
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError)
 """What zarr, json and xarray raise on metadata that are missing, cut off or not theirs."""
 AXES = ("layer", "head", "query", "source", "demo", "modality")
+MORE_AXES = {"received": "position"}
+"""Axes that only stores with a measure have."""
 
 
 class _Chunks(LocalStore):
@@ -147,6 +149,7 @@ def stored_layout(path: Path) -> Layout:
             heads=_values(group, "head"),
             queries=_values(group, "query"),
             demos=len(_values(group, "demo")),
+            longest=len(_values(group, "position")) if "received" in said["measures"] else 0,
             measures=said["measures"],
             attrs={name: value for name, value in group.attrs.asdict().items() if name != ABOUT},
             spec_hash=said["spec_hash"],
@@ -182,8 +185,9 @@ def lazy(path: Path) -> xr.Dataset:
     chunks = _Chunks(path)
     group = _group(path, chunks)
     measures = about(group.attrs, path)["measures"]
+    axes = (*AXES, *(axis for measure, axis in MORE_AXES.items() if measure in measures))
     # xarray would go without an array whose metadata are lost.
-    for name in ("item", *AXES, *ITEM_COORDINATES, *(n for n in VARIABLES if VARIABLES[n].needed), *measures):
+    for name in ("item", *axes, *ITEM_COORDINATES, *(n for n in VARIABLES if VARIABLES[n].needed), *measures):
         _array(group, name)
     try:
         dataset = xr.open_zarr(chunks, chunks=None, consolidated=False, zarr_format=3, drop_variables=[ARRAY])
@@ -192,7 +196,7 @@ def lazy(path: Path) -> xr.Dataset:
     # In the schema's order, not the folder's, which differs between file systems.
     dataset = dataset.set_coords(list(ITEM_COORDINATES))
     ordered = dataset[[name for name in VARIABLES if name in dataset]]
-    return ordered.assign_coords({name: ordered[name] for name in ("item", *AXES, *ITEM_COORDINATES)})
+    return ordered.assign_coords({name: ordered[name] for name in ("item", *axes, *ITEM_COORDINATES)})
 
 
 def lazy_detail(path: Path, item: str) -> xr.Dataset:

@@ -100,7 +100,7 @@ def test_a_null_is_drawn_as_its_central_part(run: xr.Dataset) -> None:
 
 
 @pytest.mark.parametrize("shape", [{"layers": 1}, {"heads": 1}, {"items": 1}, {"items": 3}, {"demos": 1}])
-def test_small_traces_are_drawn(shape: dict[str, int]) -> None:
+def test_small_traces_are_drawn(shape: dict[str, Any]) -> None:
     figure = modality_bias(trace(**{"items": 6, "layers": 3, "heads": 2, **shape}))
     assert len(figure.data) == shape.get("layers", 3)
     if shape.get("items", 6) < 4:

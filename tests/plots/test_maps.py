@@ -84,8 +84,8 @@ def test_large_maps_name_some_of_their_ticks() -> None:
 
 
 @pytest.mark.parametrize("shape", [{"layers": 1}, {"heads": 1}, {"items": 1}])
-def test_small_traces_are_drawn(shape: dict[str, int]) -> None:
-    made = trace(**{"items": 2, "layers": 2, "heads": 2, **shape})
+def test_small_traces_are_drawn(shape: dict[str, Any]) -> None:
+    made = trace(**{"items": 2, "layers": 2, "heads": 2} | shape)
     for figure in (layer_head(made), layer_source(made), layer_demo(made)):
         assert len(figure.data)
 
