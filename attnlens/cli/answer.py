@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from attnlens.run.carry_out import Outcome
+    from attnlens.stats.findings import Findings
 
 __all__ = ["render_answer"]
 
@@ -24,11 +25,14 @@ FEW = 20
 
 def render_answer(console: Console, outcome: Outcome) -> None:
     """Print what a run found and how it ended."""
+    from attnlens.stats.findings import Findings
+
     tables = {name: _together(rows) for name, rows in outcome.tables.items()}
     if outcome.tables:
         _bias(console, tables.get("bias", []))
         _errors(console, tables.get("errors", []))
         _controls(console, tables.get("controls", []))
+        _findings(console, Findings.read(outcome.folder))
     _ended(console, outcome, tables)
 
 
@@ -85,6 +89,16 @@ def _controls(console: Console, rows: Sequence[Row]) -> None:
     console.print(table)
     if any(row["p"] == "" for row in rows):
         console.print("no p where there are too few utterances for a test at 0.05")
+    console.print()
+
+
+def _findings(console: Console, found: Findings | None) -> None:
+    if not found:
+        return
+    console.print("Findings\n")
+    for one in found:
+        console.print(f"{one.verdict}: {one.claim}", markup=False, soft_wrap=True)
+        console.print(f"    {one.evidence}", markup=False, soft_wrap=True, style="dim")
     console.print()
 
 

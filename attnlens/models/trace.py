@@ -243,7 +243,7 @@ def _item(lens: SpeechLM, encoded: Encoded, wanted: _Wanted, known: Reading | No
             rows = _tensor(lens, rows_of(spans, "output", rows=wanted.rows))
             again = replace(request, measures=("received",), rows=rows, method="rows", gold=None)
             with capture(lens.sites, again, edits) as record:
-                lens.logits(inputs, keep=1)
+                forward(keep=predicting[-1:], dtype=torch.float32)
         measured["received"] = _received(_Read(record, wanted.site), len(keys), len(predicting))
     nll = -logits[0].log_softmax(-1).gather(-1, after[predicting][:, None])
     if "nll_first" in wanted.measures:

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 from attnlens.errors import BadInput
 from attnlens.plots.catalogue import FIGURES, Drawn, draw_figures
 from attnlens.plots.explorer import explorer_data
-from attnlens.plots.findings import RULE, sentences
+from attnlens.plots.findings import findings_of
 from attnlens.plots.html import embedded, figure_html, table_html
 from attnlens.plots.source import Source
+from attnlens.stats.findings import RULES
 
 if TYPE_CHECKING:
     from attnlens.plots.drawing import Format
 
 __all__ = ["Report", "write_report"]
 
+CAUTION = "Attention says where a model looks, not what it uses."
 LEDGER = "ledger"
 """The table that says what target data each component has seen; it has a section of its own."""
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -128,11 +130,11 @@ def _head(source: Source) -> str:
 
 def _findings(source: Source) -> str:
     listed = ""
-    for one in sentences(source):
+    for one in findings_of(source):
         kind = escape(one.verdict.split()[0]) if one.verdict.strip() else ""
         listed += f'<li class="{kind}"><span class="verdict">{escape(one.verdict)}:</span> '
         listed += f"{escape(one.claim)}<small>{escape(one.evidence)}</small></li>"
-    return f'<ul class="findings">{listed}</ul><p class="note">{escape(RULE)}</p>'
+    return f'<ul class="findings">{listed}</ul><p class="note">{escape(RULES)} {escape(CAUTION)}</p>'
 
 
 def _figures(drawn: Drawn) -> str:

@@ -12,6 +12,12 @@ __all__ = ["AFTER"]
 AFTER: Registry[Callable[[Path], object]] = Registry(
     "step after a run",
     group="attnlens.steps",
-    builtin={"report": ("attnlens.run.report:report_run", "figures/ and report.html, with a few utterances in detail")},
+    builtin={
+        "findings": (
+            "attnlens.run.found:keep_findings",
+            "findings.json: what was found, with verdicts by stated rules",
+        ),
+        "report": ("attnlens.run.report:report_run", "figures/ and report.html, with a few utterances in detail"),
+    },
 )
 """Called with the run directory."""

@@ -159,8 +159,8 @@ class ExecutionSpec(_Part):
     """A Dask cluster class as `module:Class`, such as `dask_jobqueue:SLURMCluster`."""
     cluster_options: dict[str, Any] = {}
     """What that class is called with."""
-    after: Names = ("report",)
-    """What is made of the results: figures and the report; empty for nothing."""
+    after: Names = ("findings", "report")
+    """What is made of the results: findings, then figures and the report that tells them; empty for nothing."""
     on_error: Literal["continue", "stop"] = "continue"
     """Whether an item that fails is recorded and passed over, or ends the run."""
 

@@ -16,7 +16,7 @@ from attnlens.stats.intervals import RESAMPLES
 from attnlens.stats.multiple import holm
 from attnlens.stats.permutation import DRAWS, sign_flip
 
-__all__ = ["ALPHA", "Claim", "Weighed", "judge", "weighed"]
+__all__ = ["ALPHA", "Claim", "Weighed", "judge", "weighed", "withstanding"]
 
 ALPHA = 0.05
 Direction = Literal["positive", "either"]
@@ -139,6 +139,23 @@ def judge(claims: Sequence[Claim], *, alpha: float = ALPHA, resamples: int = RES
         else:
             found.append(_present(claim, float(adjusted[place]), alpha=alpha, resamples=resamples, seed=seed))
     return Findings(tuple(found))
+
+
+def withstanding(found: Finding, more: Sequence[Against]) -> Finding:
+    """Return a finding judged against further controls that were tested elsewhere, such as permuted labels.
+
+    >>> one = Finding(name="a", claim="It is so.", statistic="nats", verdict="supported")
+    >>> withstanding(one, [Against(name="circular labels", outcome="failed")]).verdict
+    'refuted by control circular labels'
+    """
+    verdict = found.verdict
+    if verdict == "supported":
+        failed = next((one.name for one in more if one.outcome == "failed"), None)
+        if failed is not None:
+            verdict = f"refuted by control {failed}"
+        elif any(one.outcome == "undecided" for one in more):
+            verdict = "inconclusive"
+    return replace(found, verdict=verdict, controls=(*found.controls, *more))
 
 
 def _kept(claim: Claim) -> Claim:

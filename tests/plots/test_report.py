@@ -18,7 +18,7 @@ import xarray as xr
 from attnlens.errors import BadInput, DamagedStore, UnknownName
 from attnlens.plots.catalogue import FIGURES, draw_figures
 from attnlens.plots.explorer import COARSE_LEVELS, LEVELS, explorer_data, slots_of
-from attnlens.plots.findings import sentences
+from attnlens.plots.findings import findings_of
 from attnlens.plots.report import report_html, write_report
 from attnlens.plots.source import Source
 from attnlens.plots.tokens import read_tokens
@@ -75,7 +75,7 @@ def test_what_is_no_run_is_refused(folder: Path, tmp_path: Path) -> None:
         write_report(mine, formats=[])
     (mine / "findings.json").write_text('[{"said": 1}]', encoding="utf-8")
     with pytest.raises(BadInput, match="no list of findings"):
-        sentences(Source.open(mine))
+        findings_of(Source.open(mine))
     next((mine / "tokens").glob("*.nc")).write_bytes(b"cut")
     with pytest.raises(DamagedStore, match="token-level detail"):
         read_tokens(mine)
@@ -187,20 +187,25 @@ def test_heads_are_left_out_when_space_is_short(folder: Path) -> None:
     assert best == tuple(int(one) for one in np.unravel_index(mass.argmax(), mass.shape))
 
 
-def test_findings_of_the_run_come_first(folder: Path, tmp_path: Path) -> None:
+def test_findings_of_the_run_are_those_of_its_report(folder: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     shutil.copytree(folder, mine)
     told = [{"claim": "Audio matters.", "evidence": "p = 0.01", "verdict": "refuted by control X"}]
     (mine / "findings.json").write_text(json.dumps(told), encoding="utf-8")
-    found = sentences(Source.open(mine))
-    assert (found[0].claim, found[0].verdict) == ("Audio matters.", "refuted by control X")
+    (one,) = findings_of(Source.open(mine))
+    assert (one.claim, one.verdict) == ("Audio matters.", "refuted by control X")
+    page = write_report(mine, formats=[]).page.read_text(encoding="utf-8")
+    assert "Audio matters." in page
+    assert '<li class="refuted">' in page
+    (mine / "findings.json").unlink()
+    found = findings_of(Source.open(mine))
     assert any("mismatched-pairs" in one.claim for one in found)
     assert any("Per token" in one.claim for one in found)
 
 
 def test_too_few_utterances_find_nothing(tmp_path: Path) -> None:
     save(trace(items=2), tmp_path / "traces.zarr")
-    found = sentences(Source.open(tmp_path))
+    found = findings_of(Source.open(tmp_path))
     assert {one.verdict for one in found} == {"inconclusive"}
     assert len(found) == 3
 
