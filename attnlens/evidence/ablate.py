@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from attnlens.evidence.edges import ENDS, Edge, Window, edge, every_edge, window
 from attnlens.evidence.edges import windows as made_windows
 from attnlens.evidence.effects import Ablations, Effect, RandomCut
 from attnlens.evidence.measure import Bench, Measured
+from attnlens.evidence.progress import shown
 from attnlens.evidence.random_keys import KEY_CONTROLS, KeyControl
 from attnlens.models.replay import INPUT
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Windows", "ablate", "knockout_grid"]
 
 Windows = Sequence[Window] | Literal["all", "each"]
-BAR_FROM = 4
 
 
 def ablate(
@@ -77,7 +77,7 @@ def ablate(
     chosen = _windows(windows, lens.n_layers)
     plan = [(one, layers) for one in wanted for layers in _layers_of(one, chosen, windows, lens.n_layers)]
     bench = Bench(lens, listed, plan, how=how, controls=tuple(controls), corpus=corpus, seed=seed)
-    measured = [bench.measure(place) for place in _shown(len(listed), tick)]
+    measured = [bench.measure(place) for place in shown(range(len(listed)), "ablating", tick)]
     return _table(bench, measured)
 
 
@@ -166,21 +166,6 @@ def _refuse(prompts: Sequence[Prompt], wanted: Sequence[Asked], controls: Sequen
             given="1 prompt",
             fix="pass at least 2, or zero: instead",
         )
-
-
-def _shown(count: int, tick: Callable[[], None] | None) -> Iterable[int]:
-    if tick is not None or count < BAR_FROM:
-        return _ticked(range(count), tick or (lambda: None))
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(range(count), description="ablating", console=Console(stderr=True), transient=True)
-
-
-def _ticked(places: range, tick: Callable[[], None]) -> Iterator[int]:
-    for place in places:
-        yield place
-        tick()
 
 
 def _table(bench: Bench, measured: Sequence[Measured]) -> Ablations:
