@@ -12,6 +12,8 @@ from attnlens.cli.output import out
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from attnlens.train.cost import Cost
+
 __all__ = ["train"]
 
 
@@ -45,7 +47,11 @@ def train(
             shown = "  ".join(f"{name} {value:.3f}" for name, value in list(figures.items())[:4])
             bar.update(task, completed=step, figures=shown)
 
-        outcome = run(read, folder, tick=tick)
+        def planned(cost: Cost) -> None:
+            if not out.quiet:
+                bar.console.print(_told(cost), soft_wrap=True, highlight=False)
+
+        outcome = run(read, folder, tick=tick, planned=planned)
     result = {"out": str(folder), "hash": read.hash, **vars(outcome)}
 
     def render(console: Console) -> None:
@@ -53,3 +59,26 @@ def train(
         console.print(f"{outcome.ended} after {outcome.steps} steps{best}; model in {folder / 'model'}")
 
     out.emit(result, render)
+
+
+def _told(cost: Cost) -> str:
+    from attnlens.cli.plan import duration
+
+    held = f"about {_size(cost.memory)} of memory, " + (
+        "measured on the device"
+        if cost.peak
+        else f"weights {_size(cost.weights)}, gradients and optimiser {_size(cost.states)}, "
+        f"activations of a batch {_size(cost.activations)}"
+    )
+    return (
+        f"{cost.trained:,} of {cost.parameters:,} parameters are trained; {held}\n"
+        f"{cost.batch_seconds:.2f} s a batch, so about {duration(cost.seconds)} to the last step"
+    )
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:  # noqa: PLR2004
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

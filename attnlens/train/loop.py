@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from attnlens.errors import BadInput
+from attnlens.train.cost import Cost, measure_cost
 from attnlens.train.keep import Keeper
 from attnlens.train.optimiser import make_optimiser, rate_factor, set_rates
 from attnlens.train.processes import Processes
@@ -54,7 +55,14 @@ def batch_generator(seed: int, step: int, part: int) -> np.random.Generator:
     return np.random.default_rng([seed, step, part])
 
 
-def train(spec: TrainSpec, out: Path | str, *, recipe: Recipe | None = None, tick: Tick | None = None) -> Outcome:
+def train(
+    spec: TrainSpec,
+    out: Path | str,
+    *,
+    recipe: Recipe | None = None,
+    tick: Tick | None = None,
+    planned: Callable[[Cost], None] | None = None,
+) -> Outcome:
     """Train, or go on where a killed run with the same spec and folder stopped.
 
     Parameters
@@ -63,6 +71,8 @@ def train(spec: TrainSpec, out: Path | str, *, recipe: Recipe | None = None, tic
         The run's folder; see :class:`Keeper`. What is trained for use stands in its folder ``model`` at the end.
     recipe
         None makes the one that the spec names.
+    planned
+        Called before the first step with what the training will cost; two batches are tried for it.
     """
     import torch
 
@@ -79,6 +89,13 @@ def train(spec: TrainSpec, out: Path | str, *, recipe: Recipe | None = None, tic
         state = keeper.resume(device)
         at = _Progress(**state["progress"]) if state else _Progress()
         return Outcome(at.step, "finished before", at.best, at.best_step)
+    run.resume()
+    if planned is not None and processes.main:
+        cost = measure_cost(
+            recipe, spec, device=device, autocast=run.autocast, done=run.at.step, processes=processes.count
+        )
+        planned(cost)
+    processes.wait()
     return run.to_the_end()
 
 
@@ -94,13 +111,13 @@ class _Run:
         self.began = time.monotonic()
 
     def to_the_end(self) -> Outcome:
+        """Train on from where this stands."""
         if self.spec.workers and not self.recipe.ahead:
             raise BadInput(
                 f"the batches of {self.spec.recipe!r} depend on what was learnt before: they cannot be made ahead",
                 given=f"workers: {self.spec.workers}",
                 fix="pass workers: 0",
             )
-        self._resume()
         ended = "all steps done"
         for number, batches in self._batches():
             figures = self._step(number, batches)
@@ -151,7 +168,7 @@ class _Run:
         sums: dict[str, float] = {}
         for place, batch in enumerate(batches):
             with self.processes.apart() if place < len(batches) - 1 else nullcontext():
-                with self._autocast():
+                with self.autocast():
                     loss, figures = self.processes.loss(batch)
                 self.processes.accelerator.backward(loss / len(batches))
             for name, figure in {"loss": float(loss.detach()), **figures}.items():
@@ -170,7 +187,7 @@ class _Run:
         import torch
 
         self.module.eval()
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self.autocast():
             found = self.recipe.evaluate()
         if self.recipe.metric not in found:
             raise BadInput(
@@ -226,7 +243,8 @@ class _Run:
             }
         )
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Take up the state that a killed run kept."""
         with self.processes.accelerator.main_process_first():
             state = self.keeper.resume(self.device)
         if state is None:
@@ -266,7 +284,8 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "training.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
-    def _autocast(self) -> AbstractContextManager[object]:
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context of the spec's precision."""
         import torch
 
         gpu = self.device.startswith("cuda")

@@ -18,6 +18,7 @@ from attnlens.models.load import load
 from attnlens.models.self_check import probe
 from attnlens.models.speechlm import SpeechLM
 from attnlens.testing import tiny
+from attnlens.train.cost import Cost
 from attnlens.train.loop import train
 from attnlens.train.spec import TrainSpec, read_train_spec
 
@@ -249,3 +250,29 @@ def test_an_adapter_of_other_weights_is_refused(made: Made, tmp_path: Path) -> N
         load("tiny:qwen3-asr", adapter=adapter, seed=1)
     with pytest.raises(BadInput, match="trained on another model"):
         load("tiny:qwen2-audio", adapter=adapter)
+
+
+def test_the_cost_is_told_first_and_changes_nothing(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = str(made("one"))
+    options = {**SMALL, "model": "tiny:qwen3-asr", "corpora": [corpus], "shots": {1: 1}, "adapter": {"kind": "lora"}}
+    fields = {**FAST, "recipe": "episodes", "steps": 3, "options": options}
+    spec = TrainSpec(**fields)
+    costs: list[Cost] = []
+    train(spec, tmp_path / "silent")
+    train(spec, tmp_path / "told", planned=costs.append)
+    states = [torch.load(tmp_path / one / "last.pt", weights_only=True)["module"] for one in ("silent", "told")]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    cost = costs[0]
+    trained = sum(one.numel() for one in states[0].values())
+    assert (cost.trained, cost.states) == (trained, 12 * trained)
+    assert cost.parameters > trained
+    assert cost.weights < cost.memory == cost.weights + cost.states + cost.activations
+    assert cost.activations > 0
+    assert cost.seconds >= 3 * cost.batch_seconds > 0
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(fields), encoding="utf-8")
+    assert called(str(tmp_path / "spec.yaml"), "--out", str(tmp_path / "run")) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "parameters are trained; about" in said
+    assert said.index("of memory") < said.index("a batch, so about")
