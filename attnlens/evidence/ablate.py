@@ -16,7 +16,7 @@ from attnlens.evidence.edges import windows as made_windows
 from attnlens.evidence.effects import Ablations, Effect, RandomCut
 from attnlens.evidence.measure import Bench, Measured
 from attnlens.evidence.progress import shown
-from attnlens.evidence.random_keys import KEY_CONTROLS, KeyControl
+from attnlens.evidence.random_keys import BESIDE, KEY_CONTROLS, OTHER, Beside
 from attnlens.models.replay import INPUT
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def ablate(
     *,
     windows: Windows = "all",
     how: Literal["mask", "zero"] = "mask",
-    controls: Sequence[KeyControl] = KEY_CONTROLS,
+    controls: Sequence[Beside] = BESIDE,
     corpus: Corpus | None = None,
     seed: int = 0,
     tick: Callable[[], None] | None = None,
@@ -54,7 +54,8 @@ def ablate(
     how
         How edges are cut; see :func:`attnlens.models.interventions.knockout`.
     controls
-        What stands beside each cut: other keys at random, ``equal-count`` or ``equal-mass``.
+        What stands beside: for cuts other keys at random, ``equal-count`` and ``equal-mass``; for all ``other-answer``,
+        the same ablation with another utterance's reference, which should not cost as much.
     corpus
         Where controls of the prompt find other utterances.
     tick
@@ -89,7 +90,7 @@ def knockout_grid(
     windows: Windows = "each",
     ends: Sequence[Source] = ENDS,
     how: Literal["mask", "zero"] = "mask",
-    controls: Sequence[KeyControl] = KEY_CONTROLS,
+    controls: Sequence[Beside] = BESIDE,
     seed: int = 0,
     tick: Callable[[], None] | None = None,
 ) -> Ablations:
@@ -155,8 +156,8 @@ def _refuse(prompts: Sequence[Prompt], wanted: Sequence[Asked], controls: Sequen
     if twice:
         raise BadInput("an ablation is named twice", given=", ".join(sorted(twice)), fix="name each once")
     for name in controls:
-        if name not in KEY_CONTROLS:
-            raise UnknownName.among("control of a cut", name, KEY_CONTROLS)
+        if name not in BESIDE:
+            raise UnknownName.among("control of an ablation", name, BESIDE)
     silent = [one.target.id for one in prompts if not one.target.text.strip()]
     if silent:
         raise BadInput(f"the target {silent[0]!r} has no reference to read along", fix="leave it out")
@@ -179,8 +180,8 @@ def _table(bench: Bench, measured: Sequence[Measured]) -> Ablations:
                 whys[cell.why] = whys.get(cell.why, 0) + 1
         random = {
             str(name): RandomCut(*(np.array([cell.random[name][part] for cell in cells]) for part in (0, 1)))
-            for name in bench.controls
-            if isinstance(one, Cut)
+            for name in KEY_CONTROLS
+            if isinstance(one, Cut) and name in bench.controls
         }
         effects.append(
             Effect(
@@ -189,6 +190,7 @@ def _table(bench: Bench, measured: Sequence[Measured]) -> Ablations:
                 change=np.array([cell.change for cell in cells]),
                 mass=np.array([cell.mass for cell in cells]) if isinstance(one, Cut) else None,
                 random=random,
+                other=np.array([cell.other for cell in cells]) if OTHER in bench.controls else None,
                 damage=np.array([cell.damage for cell in cells]) if isinstance(one, Patched) else None,
                 whys=whys,
             )

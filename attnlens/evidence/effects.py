@@ -41,7 +41,8 @@ class RandomCut:
 class Effect:
     """One ablation in one window of layers: the change of the answer's cost [items] in nats, NaN where there is none.
 
-    Of a patch, ``change`` is against the corrupted prompt, whose own change is ``damage`` [items].
+    Of a patch, ``change`` is against the corrupted prompt, whose own change is ``damage`` [items]. ``other`` [items] is
+    the change of another utterance's reference under the same ablation, scaled to as many tokens.
     """
 
     asked: Asked
@@ -50,6 +51,7 @@ class Effect:
     mass: Numbers | None = None
     random: Mapping[str, RandomCut] = field(default_factory=dict)
     damage: Numbers | None = None
+    other: Numbers | None = None
     whys: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -90,7 +92,7 @@ class Ablations:
         return judge([self.claim(one) for one in self.effects], seed=self.seed)
 
     def claim(self, effect: Effect, *, said: str | None = None, **options: Any) -> Claim:
-        """Return the claim that an effect costs something, with its random controls."""
+        """Return the claim that an effect costs something, with the controls beside it."""
         patched = isinstance(effect.asked, Patched)
         controls: dict[str, Any] = {}
         for name, one in effect.random.items():
@@ -101,6 +103,10 @@ class Ablations:
                 share = f"{100 * one.share[known].mean():.0f} %" if known.any() else "nothing"
                 cost = np.nansum(one.change) / self.tokens.sum()
                 controls[f"{name} random keys"] = f"other keys reach {share} of it, and cost {cost:+.3g}"
+        if effect.other is not None:
+            signed = -effect.other if patched else effect.other
+            known = np.isfinite(signed) | ~np.isfinite(effect.change)
+            controls["another answer"] = signed if known.all() else "no other utterance has another reference"
         where = f" in layers {effect.layers}" if effect.layers not in ("", "all") else ""
         verb = f"Patching {effect.asked}{where} restores the answer." if patched else f"{effect.asked}{where} costs."
         return Claim(
@@ -171,6 +177,11 @@ class Ablations:
             known = np.isfinite(one.change)
             row[key] = float(one.change[known].sum() / self.tokens[known].sum()) if known.any() else math.nan
             row[f"{key}_share"] = float(np.nanmean(one.share)) if np.isfinite(one.share).any() else math.nan
+        if effect.other is not None:
+            known = np.isfinite(effect.other)
+            row["other_answer"] = (
+                float(effect.other[known].sum() / self.tokens[known].sum()) if known.any() else math.nan
+            )
         if patched:
             row["recovery"], row["undefined"] = self.recovery(effect)
         return row | {"verdict": found.verdict}

@@ -18,7 +18,7 @@ from attnlens.context.spans import Source
 from attnlens.errors import BadInput
 from attnlens.evidence.asked import Asked, Cut, Patched, Replaced, Shown, shown_as
 from attnlens.evidence.edges import Window
-from attnlens.evidence.random_keys import KeyControl, random_keys
+from attnlens.evidence.random_keys import OTHER, Beside, random_keys
 from attnlens.models.clips import reusing_clips
 from attnlens.models.replay import Replay, Stream
 
@@ -35,12 +35,16 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Cell:
-    """One ablation of one prompt: change in nats, mass of the edge, random cuts (change, share), damage of a patch."""
+    """One ablation of one prompt: change in nats, mass of the edge, random cuts (change, share), damage of a patch.
+
+    ``other`` is the change of another utterance's reference, scaled to as many tokens.
+    """
 
     change: float = math.nan
     mass: float = math.nan
     random: dict[str, tuple[float, float]] = field(default_factory=dict)
     damage: float = math.nan
+    other: float = math.nan
     why: str = ""
 
 
@@ -63,7 +67,7 @@ class Bench:
         plan: Sequence[tuple[Asked, Window]],
         *,
         how: Literal["mask", "zero"],
-        controls: Sequence[KeyControl],
+        controls: Sequence[Beside],
         corpus: Corpus | None,
         seed: int,
     ) -> None:
@@ -73,12 +77,22 @@ class Bench:
     def measure(self, place: int) -> Measured:
         """Measure the prompt at a place under everything."""
         with reusing_clips(self.lens):
-            replay = self._replay(self.prompts[place])
+            replay = self.replay(self.prompts[place])
             one = _One(self, place, replay)
             return Measured(replay.clean, replay.tokens, tuple(one.cell(*step) for step in self.plan))
 
-    def _replay(self, prompt: Prompt) -> Replay:
-        return Replay(self.lens, self.lens.encode(prompt, prompt.target.text))
+    def replay(self, prompt: Prompt, answer: str | None = None) -> Replay:
+        """Read a prompt with its reference, or with another answer."""
+        return Replay(self.lens, self.lens.encode(prompt, prompt.target.text if answer is None else answer))
+
+    def other_answer(self, place: int) -> str | None:
+        """Return the reference of the next prompt whose text is another one, of the same language if there is one."""
+        own = self.prompts[place].target
+        others = [
+            one.target for one in (*self.prompts[place + 1 :], *self.prompts[:place]) if one.target.text != own.text
+        ]
+        same = [one for one in others if one.language == own.language]
+        return next((one.text for one in (*same, *others)), None)
 
     @cached_property
     def sums(self) -> list[dict[tuple[Source, int], tuple[Tensor, int]]]:
@@ -87,7 +101,7 @@ class Bench:
         found = []
         with reusing_clips(self.lens):
             for prompt in self.prompts:
-                replay = self._replay(prompt)
+                replay = self.replay(prompt)
                 streams = replay.streams(sorted({layer for _, layer in due}))
                 spans = {span: replay.encoded.spans.positions(span) for span, _ in due}
                 found.append(
@@ -112,8 +126,11 @@ class _One:
     def __init__(self, bench: Bench, place: int, replay: Replay) -> None:
         self.bench, self.place, self.replay = bench, place, replay
         self.prompt, self.encoded = bench.prompts[place], replay.encoded
+        self.answer = bench.other_answer(place) if OTHER in bench.controls else None
+        self.other = None if self.answer is None else bench.replay(self.prompt, self.answer)
+        self.keys = [one for one in bench.controls if one != OTHER]
         self._received: dict[bytes, NDArray[np.floating]] = {}
-        self._corrupted: dict[str, tuple[Prompt, Replay] | str] = {}
+        self._corrupted: dict[str, tuple[Prompt, Replay, Replay | None] | str] = {}
 
     def cell(self, one: Asked, layers: Window) -> Cell:
         if isinstance(one, Shown):
@@ -125,6 +142,10 @@ class _One:
     def _change(self, nll: float) -> float:
         return nll - self.replay.clean
 
+    def _changed(self, replay: Replay, changed: float) -> float:
+        """Return the change of another answer as if it had as many tokens as the reference."""
+        return (changed - replay.clean) * self.replay.tokens / replay.tokens
+
     def _rng(self, *key: str) -> np.random.Generator:
         from attnlens.context.prompt import stable_hash
 
@@ -135,7 +156,10 @@ class _One:
             changed = self._prompt(one.name)
         except BadInput as error:
             return Cell(why=error.message)
-        return Cell(self._change(self.bench._replay(changed).clean))
+        other = math.nan
+        if self.other is not None:
+            other = self._changed(self.other, self.bench.replay(changed, self.answer).clean)
+        return Cell(self._change(self.bench.replay(changed).clean), other=other)
 
     def _prompt(self, name: str) -> Prompt:
         if name in CONDITIONS:
@@ -146,15 +170,13 @@ class _One:
     def _cut(self, one: Cut, layers: Window) -> Cell:
         flags = one.edge.flags(self.encoded)
         if flags is None:
-            return Cell(
-                why="the prompt has no such edge", random=dict.fromkeys(self.bench.controls, (math.nan, math.nan))
-            )
+            return Cell(why="the prompt has no such edge", random=dict.fromkeys(self.keys, (math.nan, math.nan)))
         rows, keys = flags
         weights = self._mass(rows)[list(layers)].mean(0)
         change = self._change(self.replay.nll([self._knockout(rows, keys, layers)]))
         spared = one.edge.spared(self.encoded)
         random = {}
-        for kind in self.bench.controls:
+        for kind in self.keys:
             # The count is the same in every window, and so is the draw.
             draw = self._rng(str(one), kind) if kind == "equal-count" else self._rng(str(one), kind, str(layers))
             drawn = random_keys(rows, keys, kind=kind, spared=spared, mass=weights, rng=draw)
@@ -162,7 +184,11 @@ class _One:
             if drawn.keys.any():
                 cost = self._change(self.replay.nll([self._knockout(rows, drawn.keys, layers)]))
             random[str(kind)] = (cost, drawn.share)
-        return Cell(change, float(weights[keys].sum()), random)
+        other = math.nan
+        there = None if self.other is None else one.edge.flags(self.other.encoded)
+        if self.other is not None and there is not None:
+            other = self._changed(self.other, self.other.nll([self._knockout(*there, layers)]))
+        return Cell(change, float(weights[keys].sum()), random, other=other)
 
     def _mass(self, rows: Flags) -> NDArray[np.floating]:
         name = rows.tobytes()
@@ -187,7 +213,10 @@ class _One:
         if values is None:
             return Cell(why="no other prompt has such a span")
         streams = [Stream(layer, positions, value) for layer, value in values.items()]
-        return Cell(self._change(self.replay.nll(streams=streams)))
+        other = math.nan
+        if self.other is not None and one.span != "output":
+            other = self._changed(self.other, self.other.nll(streams=streams))
+        return Cell(self._change(self.replay.nll(streams=streams)), other=other)
 
     def _values(self, one: Replaced, layers: Window, count: int) -> dict[int, Tensor] | None:
         import torch
@@ -215,7 +244,7 @@ class _One:
         """Return the next prompt in the round that has the span."""
         others = [*self.bench.prompts[self.place + 1 :], *self.bench.prompts[: self.place]]
         for prompt in others:
-            replay = self.bench._replay(prompt)
+            replay = self.bench.replay(prompt)
             if len(replay.encoded.spans.positions(span)):
                 return replay
         return None
@@ -224,19 +253,24 @@ class _One:
         if one.corrupted not in self._corrupted:
             try:
                 prompt = self._prompt(one.corrupted)
-                self._corrupted[one.corrupted] = prompt, self.bench._replay(prompt)
+                second = None if self.answer is None else self.bench.replay(prompt, self.answer)
+                self._corrupted[one.corrupted] = prompt, self.bench.replay(prompt), second
             except BadInput as error:
                 self._corrupted[one.corrupted] = error.message
         found = self._corrupted[one.corrupted]
         if isinstance(found, str):
             return Cell(why=found)
-        prompt, corrupted = found
+        prompt, corrupted, second = found
         pairs = aligned(one.span, (self.prompt, self.encoded), (prompt, corrupted.encoded))
         if isinstance(pairs, str):
             return Cell(why=pairs)
         of, to = pairs
         streams = [Stream(layer, to, stream[of]) for layer, stream in self.replay.streams(layers).items()]
-        return Cell(corrupted.nll(streams=streams) - corrupted.clean, damage=self._change(corrupted.clean))
+        other = math.nan
+        if second is not None and one.span != "output":
+            other = self._changed(second, second.nll(streams=streams))
+        change = corrupted.nll(streams=streams) - corrupted.clean
+        return Cell(change, damage=self._change(corrupted.clean), other=other)
 
 
 def aligned(

@@ -52,7 +52,9 @@ def explain(table: Ablations) -> Findings:
     cuts = _widest(table)
     edges = judge([_used(table, one) for one in cuts], seed=table.seed)
     rest = judge([_costs(table, one) for one in _whole(table)], seed=table.seed)
-    idle = judge([_idle(table, one, cuts) for one in cuts if _busy(one)], seed=table.seed)
+    # Without effect is said next to an effect: in a model that uses nothing there is nothing to compare with.
+    scale = [one for one, found in zip(cuts, edges, strict=True) if found.verdict == "supported"]
+    idle = judge([_idle(table, one, scale) for one in cuts if _busy(one)] if scale else [], seed=table.seed)
     shown = Findings(tuple(one for one in idle if one.verdict == "supported"))
     ordered = sorted(edges, key=lambda one: -(one.estimate or 0.0))
     return Findings((*_paths(edges, rest, shown), *ordered, *shown, *rest))

@@ -8,10 +8,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ENOUGH", "KEY_CONTROLS", "KeyControl", "Matched", "random_keys"]
+__all__ = ["BESIDE", "ENOUGH", "KEY_CONTROLS", "OTHER", "Beside", "KeyControl", "Matched", "random_keys"]
 
 KeyControl = Literal["equal-count", "equal-mass"]
 KEY_CONTROLS: tuple[KeyControl, ...] = ("equal-count", "equal-mass")
+OTHER: Literal["other-answer"] = "other-answer"
+"""The same ablation, and the reference of another utterance: what is used raises the cost of the right answer alone."""
+Beside = Literal["equal-count", "equal-mass", "other-answer"]
+BESIDE: tuple[Beside, ...] = (*KEY_CONTROLS, OTHER)
+"""What stands beside an ablation."""
 ENOUGH = 0.9
 """A control that reaches less of what was cut than this is shown, and decides nothing."""
 

@@ -18,7 +18,7 @@ Outcome = Literal["withstood", "failed", "undecided", "undefined"]
 RULES = (
     "Supported: the claim has the direction that was claimed, its 95 % BCa bootstrap interval over utterances excludes "
     "0, its sign-flip p, corrected by Holm for all claims judged together, is at most 0.05, and it is larger than "
-    "under every control that could be matched to it (sign flip of the paired difference, p up to 0.05). "
+    "under every control that could be matched to it (sign flip of the paired difference, corrected likewise). "
     "Refuted by a control: the claim holds by itself, but not by more than under the control, which shows the same "
     "effect alone (p up to 0.05). Inconclusive: all else, too few utterances included. "
     "That something has no effect is supported where both one-sided tests put it within the margin that is named."

@@ -75,12 +75,16 @@ def weighed(
     controls: Mapping[str, ArrayLike] | None = None,
     direction: Direction = "positive",
     p: ArrayLike | None = None,
+    p_controls: Mapping[str, ArrayLike] | None = None,
     alpha: float = ALPHA,
     resamples: int = RESAMPLES,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Weighed:
-    """Apply the rule to effects [items, ...], each by itself; ``p`` [...] stands in for the p-values when corrected.
+    """Apply the rule to effects [items, ...], each by itself.
+
+    ``p`` [...] and ``p_controls`` [...] stand in for the p-values of the effect and of its difference to each control
+    when these are corrected.
 
     >>> rng = np.random.default_rng(0)
     >>> effect = rng.normal(1.0, 0.5, (40, 3))
@@ -102,12 +106,13 @@ def weighed(
             np.asarray(values) * side, minus=np.asarray(control) * side, alpha=alpha, draws=draws, **options
         )
         alone = sign_flip(np.asarray(control) * side, alpha=alpha, draws=draws, **options)
-        withstood = (np.asarray(more.p) <= alpha) & (np.asarray(more.estimate) > 0)
+        beyond = np.asarray((p_controls or {}).get(name, more.p))
+        withstood = (beyond <= alpha) & (np.asarray(more.estimate) > 0)
         same = (np.asarray(alone.p) <= alpha) & (np.asarray(alone.estimate) > 0) & ~withstood
         verdict = np.where(holds & same, -1, np.where(withstood | (verdict < 0), verdict, np.minimum(verdict, 0)))
         if not estimate.ndim:
             outcome: Outcome = "withstood" if withstood else "failed" if same else "undecided"
-            outcomes[name] = outcome, float(alone.estimate * side), float(alone.p), float(more.p)
+            outcomes[name] = outcome, float(alone.estimate * side), float(alone.p), float(beyond)
     low, high = np.asarray(interval.low), np.asarray(interval.high)
     return Weighed(estimate, low, high, known, np.asarray(verdict, dtype=np.int8), outcomes)
 
@@ -129,6 +134,7 @@ def judge(claims: Sequence[Claim], *, alpha: float = ALPHA, resamples: int = RES
     first = [_own(claim, alpha=alpha, seed=seed) for claim in kept]
     there = [place for place, p in enumerate(first) if not isinstance(p, str)]
     adjusted = dict(zip(there, holm([float(first[place]) for place in there]) if there else [], strict=True))
+    beyond = _beyond([kept[place] for place in there], alpha=alpha, seed=seed)
     found = []
     for place, claim in enumerate(kept):
         why = first[place]
@@ -137,7 +143,8 @@ def judge(claims: Sequence[Claim], *, alpha: float = ALPHA, resamples: int = RES
         elif claim.margin is not None:
             found.append(_absent(claim, float(adjusted[place]), alpha=alpha, resamples=resamples, seed=seed))
         else:
-            found.append(_present(claim, float(adjusted[place]), alpha=alpha, resamples=resamples, seed=seed))
+            more = beyond[there.index(place)]
+            found.append(_present(claim, float(adjusted[place]), more, alpha=alpha, resamples=resamples, seed=seed))
     return Findings(tuple(found))
 
 
@@ -207,6 +214,22 @@ def _own(claim: Claim, *, alpha: float, seed: int) -> float | str:
         return "; ".join(one for one in (error.message, error.present) if one)
 
 
+def _beyond(claims: Sequence[Claim], *, alpha: float, seed: int) -> list[dict[str, float]]:
+    """Return the p of each claim's difference to each of its controls, corrected over the claims that have it."""
+    found: list[dict[str, float]] = [{} for _ in claims]
+    for name in dict.fromkeys(name for claim in claims for name in claim.controls):
+        p = {}
+        for place, claim in enumerate(claims):
+            control: Any = claim.controls.get(name)
+            if control is None or isinstance(control, str):
+                continue
+            options: dict[str, Any] = {"per": claim.per, "clusters": claim.clusters, "seed": seed, "alpha": alpha}
+            p[place] = float(sign_flip(np.asarray(claim.values), minus=control, **options).p)
+        for place, value in zip(p, holm(list(p.values())) if p else [], strict=True):
+            found[place][name] = float(value)
+    return found
+
+
 def _count(claim: Claim) -> int:
     return len(set(claim.clusters)) if claim.clusters is not None else len(np.asarray(claim.values))
 
@@ -225,7 +248,9 @@ def _unclear(claim: Claim, why: str) -> Finding:
     )
 
 
-def _present(claim: Claim, p: float, *, alpha: float, resamples: int, seed: int) -> Finding:
+def _present(
+    claim: Claim, p: float, beyond: Mapping[str, float], *, alpha: float, resamples: int, seed: int
+) -> Finding:
     defined = {name: one for name, one in claim.controls.items() if not isinstance(one, str)}
     found = weighed(
         claim.values,
@@ -234,6 +259,7 @@ def _present(claim: Claim, p: float, *, alpha: float, resamples: int, seed: int)
         controls=defined,
         direction=claim.direction,
         p=p,
+        p_controls=beyond,
         alpha=alpha,
         resamples=resamples,
         seed=seed,

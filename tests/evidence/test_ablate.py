@@ -52,6 +52,27 @@ def test_each_depth_is_what_one_would_do_by_hand(lens: SpeechLM, prompts: list[P
     assert table["mean:demo_audio @ 1"].change[0] == pytest.approx(expected, abs=NEAR)
 
 
+def test_another_answer_is_asked_for_under_the_same_ablation(lens: SpeechLM, prompts: list[Prompt]) -> None:
+    two = prompts[:2]
+    table = ablate(lens, two, ["output -> demo_text", "icl"], controls=["other-answer"])
+    for place, prompt in enumerate(two):
+        answer = two[1 - place].target.text
+        scale = table.tokens[place]
+        for name in ("output -> demo_text", "icl"):
+            clean = lens.trace(prompt, outputs=answer)
+            if name == "icl":
+                changed = lens.trace(shown_as(prompt, "icl"), outputs=answer)
+            else:
+                with lens.knockout(queries="output", keys="demo_text"):
+                    changed = lens.trace(prompt, outputs=answer)
+            expected = (changed.nll.item() - clean.nll.item()) / clean.n_output_tokens.item() * scale
+            other = table[name].other
+            assert other is not None
+            assert other[place] == pytest.approx(expected, abs=NEAR)
+    alone = ablate(lens, prompts[:1], ["icl"], controls=["other-answer"])
+    assert "another reference" in str(alone.claim(alone.effects[0]).controls["another answer"])
+
+
 def test_a_patch_finds_texts_again_where_they_moved(lens: SpeechLM, prompts: list[Prompt]) -> None:
     two = prompts[:2]
     table = ablate(lens, two, ["patch:demo_text", "patch:demo_audio"], windows=[(0, 1, 2)], controls=[])
@@ -129,7 +150,7 @@ def test_few_utterances_are_inconclusive_and_say_how_many_are_due(lens: SpeechLM
         (["output -> demo_audios"], {}, "demo_audio"),
         (["mean:nothing"], {}, "source"),
         (["patch:demo_text<-nothing"], {}, "control"),
-        (["icl"], {"controls": ["equal-size"]}, "control of a cut"),
+        (["icl"], {"controls": ["equal-size"]}, "control of an ablation"),
         (["icl"], {"how": "cut"}, "way to cut"),
         (["output -> sink"], {"windows": [(9,)]}, "layers of the model"),
         (["output -> sink"], {"windows": []}, "no window"),

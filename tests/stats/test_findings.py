@@ -54,6 +54,16 @@ def test_claims_are_corrected_together_and_controls_may_be_undefined() -> None:
     assert "not defined (no other keys)" in many[0].evidence
 
 
+def test_differences_to_a_control_are_corrected_over_the_claims() -> None:
+    rng = np.random.default_rng(8)
+    effect, control = rng.normal(1.0, 0.5, 30), rng.normal(0.72, 0.5, 30)
+    one = claim(effect, controls={"random": control})
+    (alone,) = judge([one])
+    many = judge([claim(effect, name=f"c{place}", controls={"random": control}) for place in range(6)])
+    assert alone.controls[0].p_difference is not None
+    assert many[0].controls[0].p_difference == pytest.approx(min(6 * alone.controls[0].p_difference, 1.0))
+
+
 def test_too_few_utterances_say_how_many_are_due() -> None:
     (found,) = judge([claim([0.4, 0.5, 0.3, 0.6])])
     assert found.verdict == "inconclusive"
