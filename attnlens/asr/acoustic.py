@@ -127,9 +127,14 @@ class CtcModel:
         unit_bonus: float = 0.0,
         batch_size: int = 8,
         tick: Tick | None = None,
+        frames: Sequence[NDArray[np.float32]] | None = None,
     ) -> list[NBest]:
-        """Return the N-best list of each utterance; see :func:`attnlens.asr.prefix_beam.beam_search`."""
-        frames = self.log_probabilities([one.audio for one in utterances], batch_size=batch_size)
+        """Return the N-best list of each utterance; see :func:`attnlens.asr.prefix_beam.beam_search`.
+
+        ``frames`` are what :meth:`log_probabilities` gave for these clips, when they are searched more than once.
+        """
+        if frames is None:
+            frames = self.log_probabilities([one.audio for one in utterances], batch_size=batch_size)
         lists = []
         for number, (one, heard) in enumerate(zip(utterances, frames, strict=True), start=1):
             found = beam_search(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -100,29 +99,33 @@ class Follower:
     def _add(self, written: Written, character: str) -> Written:
         if character.isspace():
             told = self._told(written)
-            return replace(told, space=told.units > 0)
-        if not self.waits:
-            return self._told(replace(written, pending=character))
-        if written.pending and (self.words or len(clusters(written.pending + character)) == 1):
-            return replace(written, pending=written.pending + character)
-        return replace(self._told(written), pending=character)
+            return Written(told.state, told.score, told.units, "", told.units > 0)
+        if self.waits:
+            if written.pending and (self.words or len(clusters(written.pending + character)) == 1):
+                return replace(written, pending=written.pending + character)
+            return replace(self._told(written), pending=character)
+        return self._tell(written, character)
 
     def _told(self, written: Written) -> Written:
         """Tell the language model what it was not told yet, but for a space at the end."""
-        if not written.pending:
-            return written
-        if written.space and not self.words:
-            written = self._step(replace(written, space=False), SPACE)
-        return self._step(written, written.pending)
+        return self._tell(written, written.pending) if written.pending else written
 
-    def _step(self, written: Written, symbol: str) -> Written:
-        score, state = self.lm.step(written.state, symbol)
-        pending = written.pending if symbol == SPACE else ""
-        return Written(state, written.score + self._checked(score, symbol), written.units + 1, pending)
+    def _tell(self, written: Written, symbol: str) -> Written:
+        """Tell the language model a symbol, and before it the space that was waiting for one."""
+        state, score, units = written.state, written.score, written.units
+        if written.space and not self.words:
+            gained, state = self._step(state, SPACE)
+            score, units = score + gained, units + 1
+        gained, state = self._step(state, symbol)
+        return Written(state, score + gained, units + 1)
+
+    def _step(self, state: Hashable, symbol: str) -> tuple[float, Hashable]:
+        score, following = self.lm.step(state, symbol)
+        return self._checked(score, symbol), following
 
     def _checked(self, score: float, symbol: str) -> float:
         # The search counts on it: what is above 0 could come back into a beam that has let it go.
-        if math.isnan(score) or score > _SLACK:
+        if not score <= _SLACK:
             raise BadInput(
                 "the language model's score is no log-probability",
                 given=f"{score} for {symbol!r}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -17,6 +18,8 @@ __all__ = ["Gram", "NGram", "State"]
 Gram = tuple[str, ...]
 State = tuple[str, ...]
 """The symbols that still matter for what follows, oldest first."""
+STEPS = 1_000_000
+"""How many steps are remembered."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +82,20 @@ class NGram:
 
     def step(self, state: State, symbol: str) -> tuple[float, State]:
         """Return the log-probability of a symbol and the state behind it; contexts that were never seen are dropped."""
-        following = (*state, self.known(symbol))[max(0, len(state) + 2 - self.order) :] if self.order > 1 else ()
-        while following and following not in self.probabilities[len(following) - 1]:
-            following = following[1:]
-        return self.logprob(symbol, state), following
+        found = self._steps.get((state, symbol))
+        if found is None:
+            following = (*state, self.known(symbol))[max(0, len(state) + 2 - self.order) :] if self.order > 1 else ()
+            while following and following not in self.probabilities[len(following) - 1]:
+                following = following[1:]
+            if len(self._steps) >= STEPS:
+                self._steps.clear()
+            found = self._steps[state, symbol] = self.logprob(symbol, state), following
+        return found
+
+    @cached_property
+    def _steps(self) -> dict[tuple[State, str], tuple[float, State]]:
+        # A beam asks for the same steps again and again.
+        return {}
 
     def finish(self, state: State) -> float:
         """Return the log-probability that the text ends in this state."""

@@ -15,6 +15,7 @@ from attnlens.asr.nbest import NBest
 from attnlens.asr.repetition import guard_options
 from attnlens.context.prompt import Prompt
 from attnlens.errors import BadInput
+from attnlens.models.clips import reusing_clips
 
 if TYPE_CHECKING:
     from attnlens.context.encode import Encoded
@@ -84,10 +85,11 @@ def score_lists(
         if prompt.target.id != one.utterance_id:
             raise BadInput("a prompt and a list are of two utterances", given=f"{prompt.target.id}, {one.utterance_id}")
     found, began = [], time.perf_counter()
-    for number, (prompt, one) in enumerate(zip(prompts, lists, strict=True), start=1):
-        found.append(Candidates.of(one, score_texts(lens, prompt, _texts(one)) if len(one) else []))
-        if tick is not None:
-            tick(number)
+    with reusing_clips(lens):
+        for number, (prompt, one) in enumerate(zip(prompts, lists, strict=True), start=1):
+            found.append(Candidates.of(one, score_texts(lens, prompt, _texts(one)) if len(one) else []))
+            if tick is not None:
+                tick(number)
     seconds = time.perf_counter() - began
     full = [place for place, one in enumerate(lists) if len(one)]
     chosen = full[:: max(1, len(full) // measure)][:measure] if measure else []

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from attnlens.asr.acoustic import CtcModel
 from attnlens.asr.candidates import Candidates, score_candidates
 from attnlens.asr.copying import CopyRate, copy_rate
 from attnlens.asr.error_rate import count_errors
@@ -77,6 +81,7 @@ class _Desk:
     logs: list[ScoringLog] = field(default_factory=list)
     copies: CopyRate | None = None
     remarks: list[str] = field(default_factory=list)
+    frames: dict[tuple[str, ...], Sequence[NDArray[np.float32]]] = field(default_factory=dict)
 
     @property
     def same(self) -> Callable[[str], str]:
@@ -91,6 +96,11 @@ class _Desk:
         def tick(done: int) -> None:
             self.tell(what, done, len(utterances))
 
+        if isinstance(self.acoustic, CtcModel):
+            ids = tuple(one.id for one in utterances)
+            if ids not in self.frames:
+                self.frames[ids] = self.acoustic.log_probabilities([one.audio for one in utterances])
+            options["frames"] = self.frames[ids]
         return self.acoustic.nbest(utterances, n=self.spec.acoustic.n, tick=tick, **options)
 
     def tuned(self, lists: Sequence[Candidates], dev: Sequence[Utterance], **grid: Sequence[float]) -> Weights:
@@ -156,8 +166,6 @@ def rerank_language(
 
 def _rerank_by_ngram(desk: _Desk, part: NgramPart, test: _Heard, dev: _Heard) -> None:
     """Re-rank with an n-gram model of the pool's texts, and decode with it in the beam."""
-    from attnlens.asr.acoustic import CtcModel
-
     texts = [desk.same(one.text) for one in desk.corpus.pool]
     ngram = train_ngram(texts, order=part.order, unit=part.unit, name="n-gram")
     desk.scored["n-gram"] = score_candidates(test.lists, ngram)
