@@ -92,6 +92,24 @@ class Ledger:
             lines += ["", f"Shared between splits of {name}: {', '.join(found) or 'nothing found'}."]
         return "\n".join(lines)
 
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return one flat row per component, with the sentence, and one for what splits share."""
+        rows = [
+            {
+                "component": row.component,
+                **{f"{kind} in {place}": row.cell(place, kind) for place in PLACES for kind in get_args(Kind)},
+                "said": str(row),
+            }
+            for row in self.rows
+        ]
+        blank = dict.fromkeys(rows[0], "") if rows else {}
+        for name, counts in self.leaks.items():
+            found = [f"{count} {kind}" for kind, count in counts.items() if count]
+            rows.append(
+                {**blank, "component": f"splits of {name}", "said": f"shared: {', '.join(found) or 'nothing found'}"}
+            )
+        return rows
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON output has them."""
         return {

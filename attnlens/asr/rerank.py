@@ -23,7 +23,7 @@ from attnlens.asr.selection import Rule, make_rule, select
 from attnlens.asr.tabulate import ListTest
 from attnlens.asr.tuning import Interpolated, Weights, tune
 from attnlens.context.build import build_prompt
-from attnlens.context.controls import apply_control
+from attnlens.context.controls import apply_control, parse_control
 from attnlens.context.prompt import Prompt
 from attnlens.context.retrieval.base import Query, retrieve
 from attnlens.data.corpus import Corpus
@@ -204,7 +204,8 @@ def _rerank_by_prompt(desk: _Desk, lens: SpeechLM, part: SelectorPart, test: _He
         desk.weights[main] = desk.tuned(scored, dev.utterances)
         desk.bonus_alone(desk.scored[main], scored, dev)
     for control in part.controls if part.shots else ():
-        changed = [apply_control(one, control, seed=desk.spec.seed, corpus=desk.corpus) for one in prompts]
+        named, options = parse_control(control)
+        changed = [apply_control(one, named, seed=desk.spec.seed, corpus=desk.corpus, **options) for one in prompts]
         desk.scored[control] = _scored(desk, lens, changed, test.lists, control)
         rule: str | Rule = Interpolated(desk.weights[main]) if main in desk.weights else "sum-logprob"
         name = f"control: {control}"

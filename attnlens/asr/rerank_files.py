@@ -54,12 +54,15 @@ def ledger_of(spec: RerankSpec, found: Sequence[Reranked]) -> Ledger:
 def write_results(
     folder: Path, spec: RerankSpec, found: Sequence[Reranked], tables: Sequence[SelectionTable], account: Ledger
 ) -> dict[str, Any]:
-    """Write everything and return the summary that stands in ``results.json``."""
+    """Write everything and return the summary that stands in ``results.json``.
+
+    ``tables`` are those of the languages, in order; one over all of them may follow.
+    """
     fields = spec.model_dump(mode="json")
     (folder / "spec.yaml").write_text(
         f"# hash {spec.hash}\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}", encoding="utf-8"
     )
-    for one, table in zip(found, tables, strict=True):
+    for one, table in zip(found, tables, strict=False):
         _language(folder / one.corpus.name, one, table)
     pages = [f"## {table.language}\n\n{table.to_markdown()}\n" for table in tables]
     pages.append(f"## What was seen of the target language\n\n{account.to_markdown()}\n")

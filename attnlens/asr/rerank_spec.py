@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from attnlens.asr.exposure import TrainedOn
 from attnlens.asr.repetition import GUARDS
 from attnlens.asr.selection import RULES
-from attnlens.context.controls import CONTROLS
+from attnlens.context.controls import parse_control
 from attnlens.context.prompt import Condition, Order
 from attnlens.context.retrieval import RETRIEVERS
 from attnlens.context.templates import TEMPLATES
@@ -20,8 +20,10 @@ from attnlens.data.normalise import NORMALISERS
 from attnlens.errors import BadInput, UnknownName
 from attnlens.mapping import read_mapping
 
-__all__ = ["AcousticPart", "NgramPart", "RerankSpec", "SelectorPart", "read_rerank_spec"]
+__all__ = ["RULE_NAMES", "AcousticPart", "NgramPart", "RerankSpec", "SelectorPart", "read_rerank_spec"]
 
+RULE_NAMES = ("sum-logprob", "per-token", "paper-text", "paper-code", "z-score", "interpolated")
+"""The rules that a table compares when nobody says otherwise."""
 Count = Annotated[int, Field(ge=1, strict=True)]
 
 
@@ -100,7 +102,7 @@ class RerankSpec(_Part):
     selector: SelectorPart | None = SelectorPart()
     """None leaves the speech LLM out: the n-gram model then scores the lists."""
     ngram: NgramPart | None = NgramPart()
-    rules: tuple[str, ...] = ("sum-logprob", "per-token", "paper-text", "paper-code", "z-score", "interpolated")
+    rules: tuple[str, ...] = RULE_NAMES
     normaliser: str = "basic-unicode"
     unit: Literal["words", "characters"] = "words"
     """What weights are tuned for and comparisons count; both rates are told."""
@@ -124,7 +126,7 @@ class RerankSpec(_Part):
             RETRIEVERS.require(self.selector.retriever)
             TEMPLATES.require(self.selector.template)
             for control in self.selector.controls:
-                CONTROLS.require(control)
+                parse_control(control)
             if self.selector.prompted is not None:
                 GUARDS.require(self.selector.prompted)
         return self

@@ -14,12 +14,14 @@ __all__ = ["ACOUSTIC", "Kind", "Row", "SelectionTable"]
 
 Kind = Literal["baseline", "rule", "other", "bound"]
 ACOUSTIC = "acoustic 1-best"
+INTERVALS = ("wer_interval", "interval", "gap_interval")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Row:
     """One system: its transcripts, word and character errors, and how it compares with the acoustic 1-best.
 
+    ``rate`` is the word error rate with its interval, None where there are too few utterances for one.
     ``gap`` is the share of the way from the acoustic 1-best to the oracle that was gone, with its interval;
     ``gap_recovered`` its value alone, None where the oracle is no better.
     """
@@ -32,6 +34,7 @@ class Row:
     comparison: Comparison | None
     gap_recovered: float | None
     gap: Interval | None
+    rate: Interval | None = None
     tag: str = ""
 
 
@@ -67,6 +70,7 @@ class SelectionTable:
                     "kind": row.kind,
                     "tag": row.tag,
                     "wer": row.words.rate,
+                    "wer_interval": _ends(row.rate),
                     "cer": row.characters.rate,
                     "capped_utterance_wer": row.words.capped_utterance_rate,
                     "difference": None if found is None else found.system_rate - found.baseline_rate,
@@ -94,6 +98,26 @@ class SelectionTable:
             "curves": {name: {str(n): rate for n, rate in curve.items()} for name, curve in self.curves.items()},
             "rows": rows,
         }
+
+    def to_rows(self, *, corpus: str) -> list[dict[str, Any]]:
+        """Return one flat row per system, as a table of a run directory has them; what is not known is empty text."""
+        told = self.to_dict()
+        rows = []
+        for row in told["rows"]:
+            ends = {
+                f"{name}_{end}": None if row[key] is None else row[key][place]
+                for name, key in (
+                    ("wer", "wer_interval"),
+                    ("difference", "interval"),
+                    ("gap_recovered", "gap_interval"),
+                )
+                for place, end in enumerate(("low", "high"))
+            }
+            plain = {name: value for name, value in row.items() if name not in ("notes", *INTERVALS)}
+            sizes = {name: told[name] for name in ("utterances", "words", "hypotheses_per_list", "empty_lists")}
+            whole = {"corpus": corpus, **plain, **ends, **sizes, "notes": "; ".join(row["notes"])}
+            rows.append({name: "" if value is None else value for name, value in whole.items()})
+        return rows
 
     def to_markdown(self) -> str:
         """Return the table as Markdown, with a line below that says what it was measured on."""

@@ -144,14 +144,17 @@ def _table(
     start, goal = counts[ACOUSTIC][unit], counts["oracle"][unit]
     way = start.errors - goal.errors
     made = []
+
+    def interval(values: Any, per: Any) -> Interval | None:
+        try:
+            found: Interval = bootstrap(values, per=per, clusters=enough_clusters(test.clusters), **options)
+        except BadInput:
+            # Too few utterances with anything in them for an interval; the number itself is told.
+            return None
+        return found
+
     for name, (kind, texts) in rows.items():
         gone = start.errors - counts[name][unit].errors
-        gap: Interval | None = None
-        try:
-            gap = bootstrap(gone, per=way, clusters=enough_clusters(test.clusters), **options) if way.sum() else None
-        except BadInput:
-            # Too few utterances with anything to gain for an interval; the share itself is told.
-            gap = None
         made.append(
             Row(
                 system=name,
@@ -161,7 +164,8 @@ def _table(
                 characters=counts[name]["characters"],
                 comparison=compared.get(name),
                 gap_recovered=float(gone.sum() / way.sum()) if way.sum() else None,
-                gap=gap,
+                gap=interval(gone, way) if way.sum() else None,
+                rate=interval(counts[name]["words"].errors, counts[name]["words"].length),
                 tag=test.tags.get(name, ""),
             )
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attnlens.run.tables import ALL
+from attnlens.cli.selection import render_selection
+from attnlens.run.tables import ALL, TABLES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,11 +28,13 @@ def render_answer(console: Console, outcome: Outcome) -> None:
     """Print what a run found and how it ended."""
     from attnlens.stats.findings import Findings
 
-    tables = {name: _together(rows) for name, rows in outcome.tables.items()}
+    tables = {name: _together(rows) for name, rows in outcome.tables.items() if name in TABLES}
     if outcome.tables:
         _bias(console, tables.get("bias", []))
         _errors(console, tables.get("errors", []))
         _controls(console, tables.get("controls", []))
+        if outcome.tables.get("selection"):
+            render_selection(console, outcome.tables["selection"], outcome.tables.get("ledger", []))
         _findings(console, Findings.read(outcome.folder))
     _ended(console, outcome, tables)
 

@@ -10,12 +10,9 @@ import typer
 from attnlens.cli.output import out
 
 if TYPE_CHECKING:
-    from attnlens.asr.rerank_spec import AcousticPart
-    from attnlens.data.corpus import Corpus
+    from rich.console import Console
 
-__all__ = ["load_acoustic_of", "rerank"]
-
-SHIPPED = "organism"
+__all__ = ["rerank"]
 
 
 def rerank(
@@ -33,69 +30,37 @@ def rerank(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from attnlens.asr.rerank import rerank_language
-    from attnlens.asr.rerank_files import ledger_of, new_folder, write_results
+    from attnlens.asr.rerank_files import new_folder
     from attnlens.asr.rerank_spec import read_rerank_spec
-    from attnlens.asr.tabulate import selection_tables
-    from attnlens.models.load import load
-    from attnlens.run.corpora import find_corpus
+    from attnlens.cli.selection import render_selection
+    from attnlens.run.selection import select_hypotheses
 
     read = read_rerank_spec(spec, **({} if limit is None else {"limit": limit}))
+    if device is not None and read.selector is not None:
+        read = read.model_copy(update={"selector": read.selector.model_copy(update={"device": device})})
     folder = new_folder(folder)
-    corpora = [find_corpus(name) for name in read.corpora]
-    part = read.selector
-    lens = None
-    if part is not None:
-        lens = load(part.model, dtype=part.dtype, device_map=device or part.device, adapter=part.adapter)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    found = []
     with Progress(*columns, console=out.console(stderr=True), disable=out.quiet, transient=True) as bar:
-        for corpus in corpora:
-            task = bar.add_task(corpus.name)
+        tasks: dict[str, Any] = {}
 
-            def tell(what: str, done: int, of: int, *, task: Any = task, name: str = corpus.name) -> None:
-                bar.update(task, description=f"{name}: {what}", completed=done, total=of)
+        def tell(corpus: str, what: str, done: int, of: int) -> None:
+            if corpus not in tasks:
+                tasks[corpus] = bar.add_task(corpus)
+            bar.update(tasks[corpus], description=f"{corpus}: {what}", completed=done, total=of)
 
-            acoustic = load_acoustic_of(read.acoustic, corpus)
-            found.append(rerank_language(read, corpus, acoustic, lens, tell=tell))
-    for one in found:
-        for remark in one.remarks:
-            out.remark(remark)
-        for log in one.logs:
-            out.remark(f"{one.corpus.name}: {log}")
-    tables = selection_tables([one.test for one in found], unit=read.unit, normaliser=read.normaliser, seed=read.seed)
-    account = ledger_of(read, found)
-    result = write_results(folder, read, found, tables, account)
+        selected = select_hypotheses(read, folder, tell=tell)
+    for one in selected.found:
+        for said in (*one.remarks, *(f"{one.corpus.name}: {log}" for log in one.logs)):
+            out.remark(said)
+    rows = selected.rows()
 
-    def render(console: Any) -> None:
-        for table in tables:
-            console.print(f"\n{table.language}", style="bold")
-            console.print(table.to_markdown(), markup=False, soft_wrap=True)
-        console.print(f"\n{account.sentence}", markup=False, soft_wrap=True)
-        console.print(f"\nlists, scores, transcripts and tables are in {folder}", markup=False)
+    def render(console: Console) -> None:
+        render_selection(console, rows["selection"], rows["ledger"])
+        console.print(f"lists, scores, transcripts and tables are in {folder}", markup=False)
 
-    out.emit({"out": str(folder), **result}, render)
-
-
-def load_acoustic_of(part: AcousticPart, corpus: Corpus) -> Any:
-    """Load the acoustic model that a spec names for a corpus; ``organism`` is the one shipped for it."""
-    from attnlens.asr.load_acoustic import load_acoustic
-    from attnlens.errors import BadInput, listing
-
-    name = part.model if isinstance(part.model, str) else part.model.get(corpus.name)
-    if name is None:
-        raise BadInput(
-            f"the spec names no acoustic model for {corpus.name!r}",
-            present=listing(part.model),
-            fix="add it to acoustic.model",
-        )
-    if name == SHIPPED:
-        from attnlens.organism.shipped import acoustic_folder
-
-        name = str(acoustic_folder(corpus.name))
-    return load_acoustic(name)
+    out.emit({"out": str(folder), **selected.result}, render)

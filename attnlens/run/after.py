@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from attnlens.registry import Registry
 
 __all__ = ["AFTER"]
 
-AFTER: Registry[Callable[[Path], object]] = Registry(
+AFTER: Registry[Callable[..., object]] = Registry(
     "step after a run",
     group="attnlens.steps",
     builtin={
+        "selection": (
+            "attnlens.run.selection:select_after_run",
+            "hypotheses of an acoustic model chosen by every rule, beside baselines and bounds",
+        ),
         "findings": (
             "attnlens.run.found:keep_findings",
             "findings.json: what was found, with verdicts by stated rules",
@@ -20,4 +23,4 @@ AFTER: Registry[Callable[[Path], object]] = Registry(
         "report": ("attnlens.run.report:report_run", "figures/ and report.html, with a few utterances in detail"),
     },
 )
-"""Called with the run directory."""
+"""Called with the run directory; one that takes ``tick`` is given a function to tell what it is at."""

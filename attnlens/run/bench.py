@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,10 @@ class Done:
         return self.row["status"] == "failed"
 
 
+_HELD: WeakValueDictionary[str, SpeechLM] = WeakValueDictionary()
+"""Loaded models by their spec: what stands after a run must not load a second one beside the first."""
+
+
 class Bench:
     """Compute items of one spec, one after another; the model is loaded at the first need.
 
@@ -87,13 +92,16 @@ class Bench:
 
     @cached_property
     def lens(self) -> SpeechLM:
-        """The model, self-checked."""
+        """The model, self-checked; the same object for everybody who asks for it while somebody holds it."""
         import torch
 
         from attnlens.models.load import load
         from attnlens.models.self_check import ensure_checked
 
         model = self.spec.model
+        held = _HELD.get(model.model_dump_json())
+        if held is not None:
+            return held
         device = None if model.device == "auto" and not torch.cuda.is_available() else model.device
         lens = load(
             model.name,
@@ -104,6 +112,7 @@ class Bench:
             adapter=None if model.adapter is None else str(model.adapter),
         )
         ensure_checked(lens)
+        _HELD[model.model_dump_json()] = lens
         return lens
 
     @cached_property

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,8 @@ __all__ = ["Outcome", "run_spec"]
 NAMED = 3
 WORTH_TIMING = 10
 REGION = 8
+OF_STEPS = ("selection", "ledger")
+"""Tables that steps after a run may leave, and that its answer tells."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def run_spec(
     watch = watch or Silent()
     with folder.opened(spec):
         LOG.info("begun: spec %s", spec.hash)
-        known = _known(folder, watch)
+        known = _known(folder, watch, spec.execution.after)
         if known is not None:
             watch.said(f"everything is finished already: {known.finished:,} items in {folder.path}")
             return known
@@ -97,7 +100,7 @@ def run_spec(
         return outcome
 
 
-def _known(folder: RunFolder, watch: Watcher) -> Outcome | None:
+def _known(folder: RunFolder, watch: Watcher, after: Sequence[str]) -> Outcome | None:
     """Return the outcome of a directory in which nothing is left to do, without loading a model."""
     from attnlens.traces.writing import TraceStore
 
@@ -105,11 +108,16 @@ def _known(folder: RunFolder, watch: Watcher) -> Outcome | None:
         return None
     _mend(folder, watch)
     items = folder.read_items()
-    there = all((folder.tables / f"{name}.csv").exists() for name in TABLES)
+    there = all((folder.tables / f"{name}.csv").exists() for name in TABLES) and not set(after) - set(folder.steps())
     if not there or {row["status"] for row in items} != {"finished"} or TraceStore.open(folder.traces).unfinished():
         return None
-    tables = {name: read_table(folder.tables / f"{name}.csv") for name in TABLES}
-    return Outcome(folder.path, "finished", len(items), len(items), tables=tables)
+    return Outcome(folder.path, "finished", len(items), len(items), tables=_told(folder))
+
+
+def _told(folder: RunFolder) -> dict[str, list[dict[str, Any]]]:
+    """Return what is told of a run: its tables, and those of its steps that are there."""
+    names = [*TABLES, *(name for name in OF_STEPS if (folder.tables / f"{name}.csv").exists())]
+    return {name: read_table(folder.tables / f"{name}.csv") for name in names}
 
 
 def _mend(folder: RunFolder, watch: Watcher) -> None:
@@ -143,6 +151,7 @@ class _Session:
         self.folder = folder
         self.watch = watch
         self.planned = planned
+        self.measured = False
 
     def go(self) -> Outcome:
         self.watch.said("planning")
@@ -190,6 +199,7 @@ class _Session:
             keep_provenance(self.folder.path, self.spec, facts)
             store = self._store(plan, facts)
         due = self._due(plan)
+        self.measured = bool(due)
         self.planned(plan, facts, due)
         self.folder.write_items(plan.items, read_rows(self.folder.rows))
         self.watch.begun(len(plan.items), len(plan.items) - len(due))
@@ -247,16 +257,28 @@ class _Session:
             raise
         for name, rows in tables.items():
             self.folder.write_table(self.folder.tables / f"{name}.csv", rows)
+        self._steps()
+        # Read back, so that a run that was finished before tells the same to the last digit.
+        return _told(self.folder)
+
+    def _steps(self) -> None:
+        """Do what stands after a run, and note that it was done: a run that was killed meanwhile goes on from there."""
+        done = {} if self.measured else self.folder.steps()
         for name in self.spec.execution.after:
+            if name in done:
+                continue
             self.watch.said(f"making the {name}")
+            step = AFTER[name]
+            ticks = {"tick": self.watch.started} if "tick" in signature(step).parameters else {}
             try:
-                AFTER[name](self.folder.path)
+                step(self.folder.path, **ticks)
+                done[name] = "done"
             except AttnlensError as error:
                 # What was measured stands, whatever a drawing lacks.
                 self.watch.said(f"{name} was left out: {error.message}")
                 LOG.warning("%s was left out: %s", name, error)
-        # Read back, so that a run that was finished before tells the same to the last digit.
-        return {name: read_table(self.folder.tables / f"{name}.csv") for name in TABLES}
+                done[name] = f"left out: {error.message}"
+            self.folder.note_steps(done)
 
 
 def probe(items: Sequence[Item]) -> list[Item]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,19 @@ class RunFolder:
         """Return the lines of ``items.csv``, none when there is none yet."""
         return read_csv(self.items)
 
+    def steps(self) -> dict[str, str]:
+        """Return what came of the steps after the run, by name."""
+        try:
+            found: dict[str, str] = json.loads((self.path / STEPS).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found
+
+    def note_steps(self, done: Mapping[str, str]) -> None:
+        """Keep what came of the steps after the run."""
+        with writing(self.path):
+            commit(self.path, {STEPS: (json.dumps(done, ensure_ascii=False, indent=2) + "\n").encode()})
+
     def _refuse_strangers(self) -> None:
         there = [one.name for one in self.path.iterdir() if one.name != "lock"]
         if there and not (self.path / "spec.yaml").exists():
@@ -108,6 +122,7 @@ class RunFolder:
         self.rows.mkdir(exist_ok=True)
 
 
+STEPS = "steps.json"
 RESULTS = (
     "status",
     "transcription",
@@ -186,13 +201,19 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     return [{name: text if name in WORDS else _number(text) for name, text in row.items()} for row in read_csv(path)]
 
 
-WORDS = ("corpus", "condition", "control", "measure", "adapter", "against")
+WORDS = (
+    *("corpus", "condition", "control", "measure", "adapter", "against"),
+    *("system", "kind", "tag", "notes", "component", "said"),
+)
 
 
 def _number(text: str) -> int | float | str:
-    if not text:
+    if text.lstrip("-").isdigit():
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
         return text
-    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from attnlens.asr.rerank_spec import RULE_NAMES, AcousticPart, NgramPart
+from attnlens.asr.selection import RULES
 from attnlens.context.controls import parse_control
 from attnlens.context.prompt import Condition, Order, PairOrder
 from attnlens.context.retrieval import RETRIEVERS
@@ -30,6 +32,7 @@ __all__ = [
     "ExecutionSpec",
     "ModelSpec",
     "RunSpec",
+    "SelectionSpec",
     "TracingSpec",
 ]
 
@@ -146,6 +149,21 @@ class DecodingSpec(_Part):
     """At most so many answers are written together, if the model's self-check found batching exact; 1: one by one."""
 
 
+class SelectionSpec(_Part):
+    """How one of an acoustic model's hypotheses is chosen after the demonstrations; the step ``selection`` does it."""
+
+    acoustic: AcousticPart = AcousticPart()
+    """What makes the lists; `organism` stands for what is shipped, and where nothing is, nothing is chosen."""
+    shots: Count | None = None
+    """Demonstrations shown with each list; None is the most of `context.shots`."""
+    retriever: str = "text"
+    """How they are chosen; text retrievers search with the acoustic model's best hypothesis."""
+    ngram: NgramPart | None = NgramPart()
+    """The n-gram model beside it, as a re-ranker and in the beam; None for none."""
+    rules: Names = RULE_NAMES
+    """Which rules are compared; `attnlens ls rules`."""
+
+
 class ExecutionSpec(_Part):
     """Where and how the work is done. No part of the spec's hash: it must not change a result."""
 
@@ -159,8 +177,8 @@ class ExecutionSpec(_Part):
     """A Dask cluster class as `module:Class`, such as `dask_jobqueue:SLURMCluster`."""
     cluster_options: dict[str, Any] = {}
     """What that class is called with."""
-    after: Names = ("findings", "report")
-    """What is made of the results: findings, then figures and the report that tells them; empty for nothing."""
+    after: Names = ("selection", "findings", "report")
+    """What is made of the results, in order: hypotheses chosen, findings, figures and the report; empty for nothing."""
     on_error: Literal["continue", "stop"] = "continue"
     """Whether an item that fails is recorded and passed over, or ends the run."""
 
@@ -191,6 +209,7 @@ class RunSpec(_Part):
     context: ContextSpec = ContextSpec()
     tracing: TracingSpec = TracingSpec()
     decoding: DecodingSpec = DecodingSpec()
+    selection: SelectionSpec = SelectionSpec()
     execution: ExecutionSpec = ExecutionSpec()
 
     if not TYPE_CHECKING:  # the plugin's synthesised signature is the better one for readers and checkers
@@ -208,6 +227,9 @@ class RunSpec(_Part):
         TEMPLATES.require(self.context.template)
         RETRIEVERS.require(self.context.retriever)
         NORMALISERS.require(self.data.normaliser)
+        RETRIEVERS.require(self.selection.retriever)
+        for rule in self.selection.rules:
+            RULES.require(rule)
         for control in self.context.controls:
             parse_control(control)
         for step in self.execution.after:

@@ -161,7 +161,7 @@ def test_commands(
     with pytest.raises(SystemExit) as ended:
         run(["rerank", str(tmp_path / "s.yaml"), "--out", str(tmp_path / "run"), "--limit", "2", "--quiet"])
     assert ended.value.code in (0, None)
-    assert "| micl sum-logprob |" in capsys.readouterr().out
+    assert "\nmicl sum-logprob " in capsys.readouterr().out
     manifest = _written(tmp_path)
     base = ["transcribe", str(manifest), str(tmp_path / "audio" / "test-0.wav"), "--model", "tiny:qwen3-asr"]
     for more in (["--shots", "1"], ["--shots", "2", "--acoustic", acoustic, "--out", str(tmp_path / "t.jsonl")]):

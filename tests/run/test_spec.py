@@ -62,7 +62,7 @@ def test_the_hash_does_not_drift_unnoticed() -> None:
     assert RunSpec().canonical().startswith('{"context":{"conditions":["asr","t-icl"')
 
 
-HASH = "1dcf6c8a3a512b92"
+HASH = "26b665b413193b76"
 
 
 @pytest.mark.parametrize(
