@@ -165,3 +165,9 @@ def test_make_targets_of_the_readme_exist() -> None:
         for line in re.findall(r"^make ([\w ]+?)(?: *#.*)?$", "\n".join(blocks(page, "sh")), re.MULTILINE):
             for target in line.split():
                 assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.slow
+def test_the_page_of_gpus_is_what_its_script_writes() -> None:
+    made = subprocess.run([sys.executable, "-m", "docs.make_gpu", "--check"], cwd=ROOT, check=False)
+    assert made.returncode == 0, "python -m docs.make_gpu"

@@ -1,0 +1,280 @@
+"""What the paper observes, asked of runs on the organism: a statistic, an interval, and whether it holds there."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnlens.errors import BadInput
+from attnlens.run.published.measured import find_measured
+from attnlens.stats.bootstrap import bootstrap
+from attnlens.traces.reading import open_traces
+from attnlens.traces.views import log_ratio
+
+Numbers = NDArray[np.float64]
+Rows = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An estimate with its ends, over so many utterances; positive is what the paper observes."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+    unit: str
+
+    @property
+    def verdict(self) -> str:
+        if np.isnan(self.low) or self.low <= 0 <= self.high:
+            return "undecided"
+        return "holds" if self.low > 0 else "does not hold"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper, where it stands, and how it is asked here."""
+
+    says: str
+    source: str
+    asks: str
+    ask: Callable[[Path], Asked]
+
+
+def interval(values: Numbers, *, per: Numbers | None = None, unit: str, scale: float = 1.0) -> Asked:
+    try:
+        found = bootstrap(values, per=per)
+        ends = [scale * float(one) for one in (found.estimate, found.low, found.high)]
+    except BadInput:
+        ends = [scale * float(values.mean() if per is None else values.sum() / per.sum()), np.nan, np.nan]
+    return Asked(ends[0], ends[1], ends[2], len(values), unit)
+
+
+def finished(folder: Path) -> Rows:
+    with (folder / "items.csv").open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["status"] == "finished"]
+
+
+def costs(rows: Rows, **where: str) -> dict[str, tuple[float, float]]:
+    """Return nats and characters by utterance of the items that are so."""
+    picked = [row for row in rows if all(row[key] == value for key, value in where.items())]
+    return {f"{row['corpus']}/{row['utterance']}": (float(row["nll"]), float(row["n_chars"])) for row in picked}
+
+
+def dearer(folder: Path, without: Mapping[str, str], with_it: Mapping[str, str]) -> Asked:
+    """Ask how many nats per character more one kind of item costs than another, of the same utterances."""
+    rows = finished(folder)
+    first = costs(rows, **({"control": "none"} | dict(without)))
+    second = costs(rows, **({"control": "none"} | dict(with_it)))
+    both = sorted(set(first) & set(second))
+    values = np.array([first[one][0] - second[one][0] for one in both])
+    return interval(values, per=np.array([first[one][1] for one in both]), unit="nats per character")
+
+
+def shots(count: int, condition: str = "micl") -> dict[str, str]:
+    return {"condition": condition, "shots_asked": str(count)}
+
+
+def share_of_text(folder: Path) -> Asked:
+    """Ask by how many points text is ahead of audio on demonstrations, as published, with the most of them."""
+    found = [one for one in find_measured(folder, "demo-share") if one.where["control"] == "none"]
+    most = str(max(int(one.where["shots"]) for one in found))
+    return _over_corpora(folder, most, "demo_text", lambda share: 100 * (2 * share - 1), "points ahead of audio")
+
+
+def _over_corpora(folder: Path, count: str, segment: str, told: Callable[[Numbers], Numbers], unit: str) -> Asked:
+    values = shares(folder, count)[:, 0 if segment == "demo_audio" else 1]
+    return interval(told(values), unit=unit)
+
+
+def shares(folder: Path, count: str, control: str = "none") -> Numbers:
+    """Return each utterance's shares of audio and of text with its label [utterances, 2]."""
+    ds = chosen(folder, count, control)
+    mass = ds["mass"].isel(query=0).mean(["layer", "head"])
+    audio = mass.sel(source="demo_audio").values
+    text = mass.sel(source=["demo_text", "demo_label"]).sum("source").values
+    pair = np.stack([audio, text], axis=1).astype(float)
+    return pair / pair.sum(1, keepdims=True)
+
+
+def chosen(folder: Path, count: str, control: str = "none"):  # type: ignore[no-untyped-def]
+    rows = {row["item"]: row for row in finished(folder)}
+    ds = open_traces(folder / "traces.zarr").load()
+    keep = [
+        name in rows
+        and rows[name]["condition"] == "micl"
+        and rows[name]["shots_asked"] == count
+        and rows[name]["control"] == control
+        for name in ds["item"].values.tolist()
+    ]
+    return ds.isel(item=np.array(keep))
+
+
+def share_grows(folder: Path) -> Asked:
+    few, many = shares(folder, "1")[:, 0], shares(folder, "10")[:, 0]
+    return interval(100 * (many - few), unit="points of audio, 10 against 1")
+
+
+def prefers_audio(layer: int) -> Callable[[Path], Asked]:
+    def ask(folder: Path) -> Asked:
+        ds = chosen(folder, "10")[["mass", "tokens"]]
+        found = log_ratio(ds.mean("head", keep_attrs=True)).isel(query=0, layer=layer).values
+        return interval(-found.astype(float), unit="ln of density, audio over text")
+
+    return ask
+
+
+def last_gets_most(folder: Path) -> Asked:
+    ds = chosen(folder, "10")
+    mass = ds["demo_mass"].isel(query=0).mean(["layer", "head"]).sum("modality").values.astype(float)
+    return interval(100 * (mass[:, -1] - mass[:, :-1].mean(1)), unit="points of attention, last against mean of others")
+
+
+def gold_share(folder: Path) -> Asked:
+    clean, gold = (shares(folder, "10", control)[:, 0] for control in ("none", "gold-inserted:slot=3:what=text"))
+    return interval(100 * (gold - clean), unit="points of audio")
+
+
+def longer(folder: Path) -> Asked:
+    tokens = chosen(folder, "10")["tokens"]
+    audio, text = (tokens.sel(source=one).values.astype(float) for one in ("demo_audio", "demo_text"))
+    return interval(np.log(audio / text), unit="ln of positions, audio over text")
+
+
+def wrong(folder: Path, better: str, worse: str) -> Asked:
+    """Ask by how many points of WER one system is better than another, all languages together."""
+    import json
+
+    from attnlens.asr.error_rate import count_errors
+
+    edits, lengths = [], []
+    for path in sorted(folder.glob("*/transcripts.jsonl")):
+        said = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if not {better, worse} <= set(said[0]):
+            continue
+        references = [one["reference"] for one in said]
+        counts = [count_errors(references, [one[name] for one in said]) for name in (worse, better)]
+        edits.append(counts[0].errors - counts[1].errors)
+        lengths.append(counts[0].length)
+    if not edits:
+        raise FileNotFoundError(f"no transcripts of {better} and {worse} in {folder}")
+    joined = np.concatenate(edits).astype(float)
+    return interval(joined, per=np.concatenate(lengths).astype(float), unit="points of WER", scale=100)
+
+
+def retrieved(folder: Path) -> Asked:
+    near, far = (costs(finished(folder / name), **shots(3)) for name in ("table13-audio", "table13-random"))
+    both = sorted(set(near) & set(far))
+    values = np.array([far[one][0] - near[one][0] for one in both])
+    return interval(values, per=np.array([far[one][1] for one in both]), unit="nats per character")
+
+
+GOLD = "gold-inserted:slot=3:what="
+CLAIMS: Sequence[Claim] = (
+    Claim(
+        "More pairs lower perplexity.",
+        "Tables 2, 3",
+        "micl, 1 pair less 10",
+        lambda at: dearer(at / "table3", shots(1), shots(10)),
+    ),
+    Claim(
+        "Hearing the target always helps.",
+        "Tables 2, 3",
+        "10 texts, without its audio less with it",
+        lambda at: dearer(at / "table3", shots(10, "t-icl"), shots(10, "icl")),
+    ),
+    Claim(
+        "The demonstrations' audio helps at few shots.",
+        "Tables 2, 3",
+        "3 texts less 3 pairs",
+        lambda at: dearer(at / "table3", shots(3, "icl"), shots(3)),
+    ),
+    Claim(
+        "For Phi-4 it no longer helps at many.",
+        "Table 3",
+        "10 pairs less 10 texts",
+        lambda at: dearer(at / "table3", shots(10), shots(10, "icl")),
+    ),
+    Claim(
+        "Of the demonstrations, text gets more attention than audio.",
+        "Tables 4, 12",
+        "share of text and label less share of audio, 10 pairs",
+        lambda at: share_of_text(at / "table12"),
+    ),
+    Claim(
+        "The share of audio grows with the number of pairs.",
+        "Tables 4, 12",
+        "10 pairs less 1",
+        lambda at: share_grows(at / "table12"),
+    ),
+    Claim(
+        "The first layer prefers audio.", "Figure 1", "per token, 10 pairs", lambda at: prefers_audio(0)(at / "figure1")
+    ),
+    Claim(
+        "The last layer prefers audio.", "Figure 1", "per token, 10 pairs", lambda at: prefers_audio(-1)(at / "figure1")
+    ),
+    Claim(
+        "The last demonstration gets most.",
+        "Figure 1",
+        "10 pairs, all layers",
+        lambda at: last_gets_most(at / "figure1"),
+    ),
+    Claim(
+        "The answer's text in a slot is found.",
+        "Table 8",
+        "clean less with it",
+        lambda at: dearer(at / "table8", shots(10), shots(10) | {"control": f"{GOLD}text"}),
+    ),
+    Claim(
+        "The answer's audio alone buys nothing.",
+        "Table 8",
+        "with it less clean; undecided is what the paper has",
+        lambda at: dearer(at / "table8", shots(10) | {"control": f"{GOLD}audio"}, shots(10)),
+    ),
+    Claim(
+        "The pair is better than its text.",
+        "Table 8",
+        "with the text less with the pair",
+        lambda at: dearer(
+            at / "table8", shots(10) | {"control": f"{GOLD}text"}, shots(10) | {"control": f"{GOLD}pair"}
+        ),
+    ),
+    Claim(
+        "With the answer's text in a slot, audio gets a larger share.",
+        "Table 8",
+        "with it less clean",
+        lambda at: gold_share(at / "table8"),
+    ),
+    Claim("Audio spans are longer than texts.", "Table 11", "10 pairs", lambda at: longer(at / "table11")),
+    Claim(
+        "Selection after pairs beats the acoustic 1-best.",
+        "Table 6",
+        "published rule",
+        lambda at: wrong(at / "table6", "micl paper-code", "acoustic 1-best"),
+    ),
+    Claim(
+        "It matches or beats the n-gram model as a re-ranker.",
+        "Table 6",
+        "published rule",
+        lambda at: wrong(at / "table6", "micl paper-code", "n-gram interpolated"),
+    ),
+    Claim(
+        "The n-gram model in the beam beats every re-ranker.",
+        "Tables 6, 9",
+        "against the published rule",
+        lambda at: wrong(at / "table6", "joint decoding", "micl paper-code"),
+    ),
+    Claim(
+        "Transcripts the model writes are worse than the acoustic 1-best.",
+        "Tables 5, 10",
+        "after 8 pairs",
+        lambda at: wrong(at / "table5", "acoustic 1-best", "prompted"),
+    ),
+    Claim("Retrieved demonstrations are better than random ones.", "Table 13", "by audio, 3 pairs", retrieved),
+)
