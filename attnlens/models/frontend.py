@@ -32,6 +32,8 @@ class BaseFrontEnd(ABC):
         self.config = config
         self.audio_token_id = self._audio_token_id()
         self._markup_ids = functools.lru_cache(maxsize=256)(self._tokenise_markup)
+        # A transcript stands in many prompts; a tokenizer's call costs more than its work on a short text.
+        self._content_ids = functools.lru_cache(maxsize=8192)(self._tokenise_content)
 
     @property
     def context_length(self) -> int | None:
@@ -43,7 +45,7 @@ class BaseFrontEnd(ABC):
         """Return the ids of one piece; what came from data is never read as special tokens."""
         if kind == "markup":
             return list(self._markup_ids(text))
-        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        return list(self._content_ids(text))
 
     def strings(self, ids: NDArray[np.int64]) -> list[str]:
         """Return each token as a person would read it."""
@@ -69,6 +71,9 @@ class BaseFrontEnd(ABC):
 
     def _tokenise_markup(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _tokenise_content(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def _audio_token_id(self) -> int:
         placeholder = self.markup.audio[1]
