@@ -3,63 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnlens.capture.call import Call
+from attnlens.capture.projection import Projection
 from attnlens.capture.rows import Weights
-from attnlens.errors import UnsupportedModel
 
-__all__ = ["KeyGroups", "Projection", "group_parts", "project", "read_projection"]
+__all__ = ["KeyGroups", "group_parts", "project"]
 
 BUDGET = 1 << 24
 """Elements of additive parts held at once: 64 MiB in float32."""
-
-
-@dataclass(frozen=True)
-class Projection:
-    """The output projection of some heads: ``slices`` [H, hidden, dv] and ``roots`` [H, dv, dv], one per head.
-
-    ``roots`` R satisfy R^T R = W^T W, so that ``|W x| = |R x|`` and norms never need the hidden size.
-    """
-
-    slices: Tensor
-    roots: Tensor
-
-
-def read_projection(module: nn.Module, *, n_heads: int, heads: tuple[int, ...], size: int, like: Tensor) -> Projection:
-    """Read the matrix of an output projection, by its weight or, where adapters or quantisation hide it, by its effect.
-
-    >>> torch.manual_seed(0) and None
-    >>> linear = torch.nn.Linear(8, 6)
-    >>> projection = read_projection(linear, n_heads=2, heads=(0, 1), size=4, like=torch.zeros(1))
-    >>> part = torch.randn(4)
-    >>> bool(torch.isclose((projection.roots[1] @ part).norm(), (linear.weight[:, 4:] @ part).norm()))
-    True
-    """
-    width = n_heads * size
-    with torch.no_grad():
-        if type(module) is nn.Linear and module.weight.device == like.device:
-            matrix = module.weight.float()
-        else:
-            eye = torch.eye(width, device=like.device, dtype=like.dtype)
-            zero = module.forward(torch.zeros_like(eye[:1]))
-            if not isinstance(zero, Tensor):
-                raise UnsupportedModel("the output projection does not return a tensor", given=type(module).__name__)
-            matrix = torch.cat([(module.forward(rows) - zero).float() for rows in torch.split(eye, size)]).T
-        if matrix.shape[1] != width:
-            raise UnsupportedModel(
-                "the output projection does not take the concatenated heads",
-                given=f"{type(module).__name__} of shape {tuple(matrix.shape)}",
-                present=f"{n_heads} heads of {size}",
-                fix="pass the module that maps the attention output to the residual stream",
-            )
-        slices = matrix.reshape(len(matrix), n_heads, size).transpose(0, 1)[list(heads)].contiguous()
-        # The root of the Gram matrix from QR: squaring first would lose half the digits of small norms.
-        tall = slices if slices.shape[1] >= size else nn.functional.pad(slices, (0, 0, 0, size - slices.shape[1]))
-        return Projection(slices, torch.linalg.qr(tall, mode="r").R)
 
 
 class KeyGroups:
@@ -116,24 +71,20 @@ def project(
     weights: Weights,
     call: Call,
     groups: KeyGroups,
-    projection: Projection,
     *,
+    norms: Projection | None,
     direction: Tensor | None,
-    norms: bool,
 ) -> dict[str, Tensor]:
     """Return ``contribution`` and ``logit_effect`` [B, H, rows, groups] of a chunk.
 
-    ``direction`` [B, rows, hidden] is what a part is projected on for its effect; the norms' scales come later, because
+    ``direction`` [B, H, rows, dv] is what a part is projected on for its effect; the norms' scales come later, because
     they are not known before the forward has ended.
     """
     found: dict[str, list[Tensor]] = {}
     for some, parts in group_parts(weights, call, groups):
-        if norms:
-            # One product per head: [H, B * rows * groups, dv] @ [H, dv, dv].
-            flat = parts.transpose(0, 1).flatten(1, 3)
-            norm = torch.matmul(flat, projection.roots.transpose(-1, -2)).norm(dim=-1)
-            found.setdefault("contribution", []).append(norm.view(parts.transpose(0, 1).shape[:-1]).transpose(0, 1))
+        if norms is not None:
+            found.setdefault("contribution", []).append(norms.norms(parts))
         if direction is not None:
-            pulled = torch.einsum("brm,hmd->bhrd", direction[:, some], projection.slices)
-            found.setdefault("logit_effect", []).append(torch.einsum("bhrgd,bhrd->bhrg", parts, pulled))
+            effect = torch.einsum("bhrgd,bhrd->bhrg", parts, direction[:, :, some])
+            found.setdefault("logit_effect", []).append(effect)
     return {name: torch.cat(values, 2) for name, values in found.items()}

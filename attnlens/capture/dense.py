@@ -23,25 +23,24 @@ class Run(Protocol):
 
 
 def widened(run: Run, call: Call, spans: Tensor) -> tuple[Tensor, Any, Tensor]:
-    """Return output, weights and masses [B, H, q, groups + 1] from one call with values [value | spans].
+    """Return output, weights and masses [B, H, q, columns] from one call with values [value | spans].
 
     Fused kernels want keys as wide as values, so queries and keys get zeros, which change no score. The kernel then
     blocks its sums differently and the output moves by a rounding error.
     """
-    batch, key_heads, n, size = call.value.shape
-    groups = spans.shape[-1]
-    # Kernels on accelerators want widths that are multiples of eight.
-    width = -(-max(call.query.shape[-1], size + groups) // 8) * 8
-    ride = spans.to(call.value.dtype)[:, None].expand(batch, key_heads, n, groups)
-    value = pad(torch.cat([call.value, ride], -1), (0, width - size - groups))
-    wide = width - call.query.shape[-1]
-    output, weights = run(pad(call.query, (0, wide)), pad(call.key, (0, wide)), value, scaling=call.scaling)
-    mass = output[..., size : size + groups].transpose(1, 2)
+    batch, key_heads, _, size = call.value.shape
+    columns = spans.shape[-1]
+    # Kernels run best on widths that are multiples of eight, and some run on no others.
+    width = -(-max(call.query.shape[-1], size + columns) // 8) * 8
+    ride = spans.to(call.value.dtype)[:, None].expand(batch, key_heads, -1, -1)
+    query, key, value = _joined(width, call.query), _joined(width, call.key), _joined(width, call.value, ride)
+    output, weights = run(query, key, value, scaling=call.scaling)
+    mass = output[..., size : size + columns].transpose(1, 2)
     return output[..., :size].contiguous(), weights, mass
 
 
 def second_pass(run: Run, call: Call, spans: Tensor) -> Tensor:
-    """Return masses [B, H, q, groups + 1] from further calls with the span matrix as values."""
+    """Return masses [B, H, q, columns] from further calls with the span matrix as values."""
     batch, key_heads, n, size = call.value.shape
     masses = []
     for some in torch.split(spans.to(call.value.dtype), size, -1):
@@ -60,3 +59,9 @@ def patch(mass: Tensor, call: Call, cuts: Cuts, spans: Tensor, *, chunk: int) ->
         mass[:, :, rows] = torch.matmul(weights.p, spans[:, None, : weights.end])
         kept[:, :, rows] = weights.kept
     return mass, kept
+
+
+def _joined(width: int, *parts: Tensor) -> Tensor:
+    # Writes every element once, where pad would first fill all of it with zeros.
+    missing = width - sum(part.shape[-1] for part in parts)
+    return torch.cat([*parts, parts[0].new_zeros(1).expand(*parts[0].shape[:-1], missing)], -1)

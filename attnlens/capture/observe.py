@@ -27,7 +27,7 @@ ROUNDING = 1e-5
 
 @dataclass
 class Reading:
-    """One call as one capture reads it; ``mass`` [B, H, q, groups + 1] is what widened values brought, if they did."""
+    """One call as one capture reads it; ``mass`` [B, H, q, columns] is what widened values brought, if they did."""
 
     tape: Tape
     site: Site
@@ -55,7 +55,7 @@ class Reading:
         tape.record.check_output(site, off, output.dtype)
 
     def spans(self) -> Tensor:
-        """Return the span matrix [B or 1, kv, groups + 1] of the keys, made once for all layers that share it."""
+        """Return the span matrix [B or 1, kv, columns] of the keys, made once for all layers that share it."""
         tape, call = self.tape, self.call
         own = self.site.kind == "self"
         groups = tape.asked.groups_of(self.site.kind)

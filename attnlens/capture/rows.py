@@ -83,10 +83,20 @@ def softmax_rows(
 
 
 def one_hot(groups: Tensor, n_groups: int, *, start: int, count: int, device: torch.device) -> Tensor:
-    """Return the span matrix [B, count, n_groups + 1] of the keys from ``start``; the last column is for no group."""
-    labels = window(groups, start, count, fill=-1).to(device)
-    labels = torch.where(labels < 0, n_groups, labels)
-    return torch.nn.functional.one_hot(labels, n_groups + 1).float()
+    """Return the span matrix [B, count, columns] of the keys from ``start``, one column per group.
+
+    Where keys are in no group, a last column holds them, so that rows times the matrix always sum to 1.
+
+    >>> one_hot(torch.tensor([[0, 1, 1]]), 2, start=0, count=3, device=torch.device("cpu"))[0].tolist()
+    [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+    >>> one_hot(torch.tensor([[0, -1]]), 1, start=0, count=2, device=torch.device("cpu"))[0].tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    labels = window(groups, start, count, fill=-1)
+    columns = list(range(n_groups)) + ([-1] if bool((labels < 0).any()) else [])
+    # Products with the matrix are several times faster where each group's keys lie side by side.
+    by_group = labels.to(device)[:, None] == torch.tensor(columns, device=device)[:, None]
+    return by_group.float().transpose(1, 2)
 
 
 def window(labels: Tensor, start: int, count: int, *, fill: int) -> Tensor:
@@ -100,7 +110,7 @@ def window(labels: Tensor, start: int, count: int, *, fill: int) -> Tensor:
 def row_measures(
     weights: Weights, spans: Tensor | None, measures: Collection[str], *, key_start: int
 ) -> dict[str, Tensor]:
-    """Return the plain measures of a chunk: ``mass`` [B, H, rows, n_groups + 1], the others [B, H, rows].
+    """Return the plain measures of a chunk: ``mass`` [B, H, rows, columns], the others [B, H, rows].
 
     ``spans`` is what :func:`one_hot` gave.
     """
@@ -113,7 +123,7 @@ def row_measures(
         found["mass"] = torch.matmul(p.reshape(batch, heads * rows, end), span).view(batch, heads, rows, -1)
     if "entropy" in measures and weights.shifted is not None:
         # -sum p log p with log p = shifted - log z; where p is 0 the shifted score is finite, so the product is 0.
-        found["entropy"] = weights.log_z * weights.kept - torch.linalg.vecdot(p, weights.shifted)
+        found["entropy"] = weights.log_z * weights.kept - torch.einsum("bhrk,bhrk->bhr", p, weights.shifted)
     if "argmax" in measures:
         found["argmax"] = p.argmax(-1) + key_start
     if "max" in measures:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attnlens.capture.contribution import Projection
 from attnlens.capture.edits import Edit, applies
 from attnlens.capture.logits import FrozenNorm
+from attnlens.capture.projection import Projection
 from attnlens.capture.record import Record
 from attnlens.capture.request import Request
 from attnlens.capture.sites import Site, Sites

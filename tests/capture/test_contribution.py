@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from attnlens.capture.attention import capture
 from attnlens.capture.call import read_call
-from attnlens.capture.contribution import KeyGroups, group_parts, read_projection
+from attnlens.capture.contribution import KeyGroups, group_parts
 from attnlens.capture.edits import AblateHeads
+from attnlens.capture.projection import Projection
 from attnlens.capture.request import Request
 from attnlens.capture.rows import softmax_rows
 
@@ -70,17 +71,17 @@ def test_parts_add_up_to_the_output_of_the_projection() -> None:
     linear = nn.Linear(64, 48)
     groups = torch.randint(0, 5, (2, N))
     call = read_call(nn.Identity(), (q, k, v), None, {}, style="sdpa", query_start=0, key_start=0)
-    projection = read_projection(linear, n_heads=8, heads=tuple(range(8)), size=8, like=q)
+    projection = Projection(linear, n_heads=8, heads=tuple(range(8)), size=8, like=q)
+    slices = linear.weight.detach().view(48, 8, 8).transpose(0, 1)
     members = KeyGroups(groups, 5, batch=2, device=q.device)
     output = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
     wanted = linear(output.transpose(1, 2).flatten(2)) - linear.bias
     for weights in softmax_rows(call, torch.arange(N), chunk=11):
         for some, parts in group_parts(weights, call, members):
-            written = torch.einsum("bhrgd,hmd->brm", parts, projection.slices)
+            written = torch.einsum("bhrgd,hmd->brm", parts, slices)
             assert (written - wanted[:, weights.rows[some]]).abs().max() < 1e-5
-            direct = torch.einsum("bhrgd,hmd->bhrgm", parts, projection.slices).norm(dim=-1)
-            rooted = torch.einsum("bhrgd,hed->bhrge", parts, projection.roots).norm(dim=-1)
-            assert (direct - rooted).abs().max() < 1e-5
+            direct = torch.einsum("bhrgd,hmd->bhrgm", parts, slices).norm(dim=-1)
+            assert (direct - projection.norms(parts)).abs().max() < 1e-5
 
 
 def test_projection_behind_an_adapter_is_read_by_its_effect() -> None:
@@ -98,9 +99,35 @@ def test_projection_behind_an_adapter_is_read_by_its_effect() -> None:
             return self.base(x) + self.more(x)
 
     module = Adapted()
-    found = read_projection(module, n_heads=2, heads=(1,), size=4, like=torch.zeros(1))
-    wanted = (module.base.weight + module.more.weight)[:, 4:]
-    assert torch.allclose(found.slices[0], wanted, atol=1e-6)
+    found = Projection(module, n_heads=2, heads=(1,), size=4, like=torch.zeros(1))
+    wanted = (module.base.weight + module.more.weight)[:, 4:].detach()
+    part, direction = torch.randn(1, 1, 1, 1, 4), torch.randn(1, 1, 6)
+    assert torch.allclose(found.norms(part).squeeze(), (wanted @ part.squeeze()).norm(), atol=1e-6)
+    assert torch.allclose(found.pull(direction).squeeze(), direction.squeeze() @ wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["weight", "data", "adapter"])
+def test_a_projection_that_changed_is_read_anew(how: str) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(8, 6)
+    module = linear if how != "adapter" else nn.Sequential(linear)
+    part = torch.randn(1, 2, 3, 1, 4)
+
+    def norms() -> Tensor:
+        return Projection(module, n_heads=2, heads=(0, 1), size=4, like=torch.zeros(1)).norms(part)
+
+    before = norms()
+    assert torch.equal(norms(), before)
+    if how == "data":
+        linear.weight.data[0, 0] += 0.5
+    else:
+        with torch.no_grad():
+            linear.weight[0, 0] += 0.5
+    after = norms()
+    slices = linear.weight.detach().view(6, 2, 4).transpose(0, 1)
+    assert torch.allclose(after, torch.einsum("bhrgd,hmd->bhrgm", part, slices).norm(dim=-1), atol=1e-6)
+    assert not torch.equal(after[:, 0], before[:, 0])
+    assert torch.allclose(after[:, 1], before[:, 1], atol=1e-6)
 
 
 def silence(one: Any, layer: int) -> None:
