@@ -13,10 +13,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 __all__ = ["Way", "compare", "machine", "table"]
+
+Pages = Literal["as they come", "given back", "kept"]
+"""What the C library does with freed memory: its own moods, always return what is large (peaks are then what was held
+at once), or never return any (times are then free of page faults, of which it else takes a random number)."""
+
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
+LARGE = 1 << 17
+LIBC = ctypes.CDLL("libc.so.6")
 
 
 @dataclass
@@ -29,20 +38,31 @@ class Way:
     peak: float = 0.0
 
 
-def compare(ways: Mapping[str, Way], *, rounds: int, device: str = "cpu") -> None:
-    """Run every way once to warm up and then in turn, so that a drift of the machine hits all of them."""
+def compare(ways: Mapping[str, Way], *, rounds: int, device: str = "cpu", pages: Pages = "as they come") -> None:
+    """Run every way once to warm up and then in turn, so that a drift of the machine hits all of them.
+
+    With pages ``given back`` only peaks are noted, with pages ``kept`` only times.
+    """
+    if pages == "given back":
+        LIBC.mallopt(MMAP_THRESHOLD, LARGE)
+    elif pages == "kept":
+        LIBC.mallopt(MMAP_MAX, 0)
+        LIBC.mallopt(TRIM_THRESHOLD, 2**31 - 1)
     once = _on_gpu if device.startswith("cuda") else _on_cpu
-    for turn in range(rounds + 1):
-        for way in ways.values():
-            way.prepare()
-            seconds, peak = once(way)
-            if turn:
-                way.seconds.append(seconds)
-                way.peak = max(way.peak, peak)
+    every = list(ways.values())
+    # What a library takes at its first call is the first way's; what a way takes at its own first call is its own.
+    warming = every[:1] if pages == "given back" else every
+    for turn, way in enumerate(warming + every * rounds):
+        way.prepare()
+        _tidy(pages)
+        seconds, peak = once(way)
+        if turn >= len(warming) and pages != "given back":
+            way.seconds.append(seconds)
+        if turn >= len(warming) and pages != "kept":
+            way.peak = max(way.peak, peak)
 
 
 def _on_cpu(way: Way) -> tuple[float, float]:
-    _tidy()
     before = _reset_peak()
     start = time.process_time()
     with torch.no_grad():
@@ -51,7 +71,6 @@ def _on_cpu(way: Way) -> tuple[float, float]:
 
 
 def _on_gpu(way: Way) -> tuple[float, float]:
-    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -106,9 +125,10 @@ def _limit(limit: float) -> str:
     return f"{limit:.2f}" if limit else ""
 
 
-def _tidy() -> None:
+def _tidy(pages: Pages) -> None:
     gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    if pages != "kept":
+        LIBC.malloc_trim(0)
 
 
 def _reset_peak() -> float:

@@ -1,6 +1,7 @@
 """What does capture cost, in ratios to the same model's plain SDPA forward? `python benchmarks/capture.py [--short]`
 
-Everything in one process and one run, the ways taken in turn. Linux only: peak memory is read from /proc.
+Everything in one process and one run, the ways taken in turn. Linux with glibc only: peak memory is read from /proc, in
+rounds of its own in which the allocator returns every large buffer; times are taken while it returns none.
 """
 
 from __future__ import annotations
@@ -109,9 +110,11 @@ def main() -> None:
     torch.set_num_threads(1)
     print(machine())
     late: list[str] = []
-    for n in [1024] if options.short else options.tokens:
-        found = ways(n)
-        compare(found, rounds=2 if options.short else options.rounds)
+    every = {n: ways(n) for n in ([1024] if options.short else options.tokens)}
+    for found in every.values():
+        compare(found, rounds=1, pages="given back")
+    for n, found in every.items():
+        compare(found, rounds=2 if options.short else options.rounds, pages="kept")
         text, over = table(found, baseline=PLAIN, limits=limits(n))
         print(f"\n### {n} tokens, {LAYERS[n]} layers\n\n{text}\n", *against_eager(found), sep="\n", flush=True)
         late += [f"{n} tokens, {one}" for one in over]

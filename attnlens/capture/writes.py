@@ -37,7 +37,7 @@ class Writes:
                 n_heads=call.heads_in_module,
                 heads=call.heads,
                 size=call.value.shape[-1],
-                like=call.query[:0],
+                like=call.query.new_empty(0),
             )
         self.projection = tape.projections[site]
         self.direction: Tensor | None = None
