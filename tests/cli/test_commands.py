@@ -116,6 +116,31 @@ def test_named_flags_are_the_keys_they_stand_for(capsys: pytest.CaptureFixture[s
     assert out["hash"] == expected.hash
 
 
+def test_the_doctor_prints_its_table_with_times_and_memory(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    page = told(["doctor", "tiny:qwen3-asr", "--device", "cpu"], capsys)
+    for words in ("masses equal eager attention", "bit-identical", "seconds", " MB on the device", "a batch of two"):
+        assert words in page
+    table = json.loads(told(["doctor", "tiny:qwen3-asr", "--json"], capsys))
+    assert table["passed"]
+    assert table["peak_mb"] > 0
+    assert all(finding["passed"] and finding["seconds"] > 0 for finding in table["findings"])
+
+
+def test_a_doctor_that_finds_a_fault_ends_with_3(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from attnlens.models import self_check
+
+    monkeypatch.setitem(self_check.LIMITS, "torch.float32", -1.0)
+    with pytest.raises(SystemExit) as ended:
+        run(["doctor", "tiny:qwen3-asr"])
+    assert ended.value.code == 3
+    assert "FAILS" in capsys.readouterr().out
+
+
 def test_dumb_terminal_and_pipe_get_plain_text() -> None:
     for variables in [{"TERM": "dumb"}, {"TERM": "xterm-256color"}]:
         page = shell("ls", "conditions", **variables)

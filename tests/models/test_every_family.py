@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from attnlens.capture.attention import capture
+from attnlens.capture.request import Request
 from attnlens.context.spans import SOURCES
 from attnlens.errors import SelfCheckFailed
 from attnlens.models import self_check
@@ -119,6 +120,41 @@ def test_a_knockout_holds_in_trace_score_and_generate(family: str) -> None:
     after = trace(lens, PROMPT, outputs=ANSWER)
     assert after.identical(clean), "the cut is undone"
     assert lens.score(PROMPT, [ANSWER])[0].total == pytest.approx(plain[0].total, abs=3e-5)
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_knockout_equals_a_mask_given_to_the_bare_model(family: str) -> None:
+    lens = lens_of(family)
+    encoded = lens.encode(PROMPT, ANSWER)
+    inputs, n = lens.inputs(encoded), len(encoded.ids)
+    seen = torch.ones(n, n, dtype=torch.bool).tril()
+    seen[encoded.spans.positions("output")[0] - 1 :, encoded.spans.positions("demo_text")] = False
+    naive = lens.logits({**inputs, "attention_mask": seen[None, None]})
+    with (
+        knockout(lens, queries="output", keys="demo_text"),
+        capture(lens.sites, None, edits_for(lens, encoded)),
+    ):
+        cut = lens.logits(inputs)
+    assert (cut - naive).abs().max() < 1e-6
+    assert (lens.logits(inputs) - naive).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_bfloat16_is_no_farther_from_the_truth_than_eagers_own(family: str) -> None:
+    lens, half = lens_of(family), load(f"tiny:{family}", dtype="bfloat16")
+    encoded = lens.encode(PROMPT, ANSWER)
+    sources = torch.as_tensor(encoded.spans.sources().astype(np.int64))[None]
+    found = []
+    for one in (lens, half):
+        with capture(one.sites, Request(groups=sources, n_groups=len(SOURCES))) as record:
+            one.logits(one.inputs(encoded), keep=1)
+        found.append(record.stacked("mass")[:, 0])
+    exact, ours = found
+    onto = torch.nn.functional.one_hot(sources[0], len(SOURCES)).float()
+    theirs = eager_weights(half)[0].float() @ onto
+    assert (ours - exact).abs().mean() <= (theirs - exact).abs().mean()
+    assert (ours.sum(-1) - 1).abs().max() < 1e-6
+    assert (theirs.sum(-1) - 1).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("family", DECODERS)

@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from attnlens.context.build import build_prompt
 from attnlens.context.encode import Encoded
 from attnlens.context.prompt import Demonstration, Prompt, Target
 from attnlens.errors import BadInput, UnsupportedModel
+from attnlens.models.front import family_of
 from attnlens.models.load import load
 from attnlens.models.phi4_multimodal import Phi4BackEnd
 from attnlens.models.random_weights import random_weights
@@ -94,6 +96,34 @@ def test_one_to_one_processors_are_gone_around(family: str) -> None:
     embedded = one.inputs(encoded)["inputs_embeds"][0]
     parts = [one.back.embed_clip({n: torch.as_tensor(a) for n, a in f.arrays.items()}) for f in encoded.features]
     assert torch.equal(embedded[encoded.ids == one.front.audio_token_id], torch.cat(parts))
+
+
+# --- attention of the text decoder alone ------------------------------------------------------------------------------
+
+
+def test_only_the_text_decoder_changes_its_attention() -> None:
+    # Asked for on the whole, some encoders raise halfway through, with part of the model changed.
+    one = load("tiny:qwen2-audio", attn="eager")
+    assert one.attn == "eager"
+    assert one.model.model.audio_tower.config._attn_implementation == "sdpa"
+
+
+# --- families that are refused, and why -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [
+        ("vibevoice_asr", "drawn at random"),
+        ("gemma3n", "read token ids beside the embeddings"),
+        ("gemma4", "read token ids beside the embeddings"),
+        ("kyutai_speech_to_text", "text and audio at once"),
+        ("wav2vec2", "without a language model"),
+    ],
+)
+def test_families_whose_numbers_would_be_wrong_are_refused(model_type: str, reason: str) -> None:
+    with pytest.raises(UnsupportedModel, match=reason):
+        family_of(SimpleNamespace(model_type=model_type), name="some/model")
 
 
 # --- Granite ----------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from attnlens.models.residual import output_logits
 from attnlens.models.self_check import probe
 from attnlens.models.speechlm import SpeechLM
 
-DECODERS = sorted(set(FAMILIES) - {"whisper", "voxtral"})
+DECODERS = sorted(set(FAMILIES) - {"whisper"})
 PROMPT = probe()
 CONTROL = apply_control(PROMPT, "character-shuffle", seed=0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,11 @@ from attnlens.context.build import build_prompt
 from attnlens.context.encode import Encoded
 from attnlens.context.prompt import Prompt
 from attnlens.errors import BadInput, UnknownName, UnsupportedModel
-from attnlens.models.front import family_of
 from attnlens.models.generation import without_habits
 from attnlens.models.load import load
 from attnlens.models.registry import FAMILIES
 from attnlens.models.speechlm import SpeechLM, require_visible
-from attnlens.testing import corpus, front_end
+from attnlens.testing import corpus, front_end, tiny
 
 DECODERS = sorted(set(FAMILIES) - {"whisper"})
 SPEECH = corpus(pool=3)
@@ -282,13 +282,43 @@ def test_a_checkpoint_that_lacks_weights_is_refused_not_made_up(tmp_path: Path) 
         load(str(tmp_path))
 
 
+def test_shards_and_device_maps_are_read_as_transformers_reads_them(tmp_path: Path) -> None:
+    one = lens("qwen2-audio")
+    save(one, tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    one.model.save_pretrained(tmp_path, max_shard_size="200KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    other = load(str(tmp_path), device_map={"": "cpu"})
+    encoded = one.encode(prompt(shots=1))
+    assert torch.equal(other.logits(other.inputs(encoded)), one.logits(one.inputs(encoded)))
+
+
+def test_a_quantisation_is_passed_on_to_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    save(lens("qwen2-audio"), tmp_path)
+    asked, quantised = transformers.BitsAndBytesConfig(load_in_8bit=True), []
+
+    def refuse(name: str, **options: Any) -> None:
+        quantised.append(options["quantization_config"])
+        raise ImportError("no kernels for it here")
+
+    monkeypatch.setattr(transformers.Qwen2AudioForConditionalGeneration, "from_pretrained", refuse)
+    with pytest.raises(BadInput, match="no kernels for it here"):
+        load(str(tmp_path), quantization_config=asked)
+    assert quantised == [asked]
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_stand_in_is_made_in_well_under_a_second(family: str) -> None:
+    tiny(family)  # transformers imports a family's modules once
+    begin = time.process_time()
+    made = tiny(family, seed=1)
+    made.encode(prompt("asr", shots=0))
+    assert time.process_time() - begin < 1.0
+
+
 def test_models_that_cannot_be_watched_are_refused_with_the_reason() -> None:
-    class Config:
-        model_type = "vibevoice_asr"
-
-    with pytest.raises(UnsupportedModel, match="at random"):
-        family_of(Config(), name="some/model")
-
     class Own:
         decoder = nn.Linear(2, 2)
 
