@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from attnlens import __version__
-from attnlens.cli import compare, data, doctor, ls, plan, plot, prompt, rerank, traces, train, transcribe, validate
+from attnlens.cli import (
+    ablate,
+    compare,
+    data,
+    doctor,
+    ls,
+    plan,
+    plot,
+    prompt,
+    rerank,
+    traces,
+    train,
+    transcribe,
+    validate,
+)
 from attnlens.cli import report as reporting
 from attnlens.cli import run as running
 from attnlens.cli.failure import explain, report
@@ -40,6 +54,8 @@ Examples:
   attnlens train recipe.yaml --out runs/joint       train by a recipe; the same command resumes
 
   attnlens plot runs/default modality_bias          figures, each with its data beside it
+
+  attnlens ablate --out runs/evidence               what does the answer lose without it?
 
   attnlens report runs/default --tokens 4           one page with everything in it, to open in a browser
 
@@ -74,6 +90,7 @@ app.command("validate")(validate.validate)
 app.command("plot")(plot.plot)
 app.command("report")(reporting.report)
 app.command("compare")(compare.compare)
+app.command("ablate")(ablate.ablate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(prompt.app, name="prompt")

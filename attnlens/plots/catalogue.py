@@ -132,9 +132,21 @@ def _heads_mass(source: str) -> Maker:
     """Draw mass on a source by layer and head."""
 
     def draw(sources: Sources, /, *, view: str | None, size: Size) -> Drawing:
-        return layer_head(sources[0].traces, what="mass", source=source, size=size)
+        return _beside(layer_head(sources[0].traces, what="mass", source=source, size=size), sources[0])
 
     return draw
+
+
+def _beside(figure: Drawing, source: Source) -> Drawing:
+    """Say beside masses how well mass foretells what a cut costs, where the run has measured that."""
+    rows = source.tables.get("faithfulness")
+    if rows is not None and "mass" in set(rows.get("measure", ())):
+        row = rows[rows["measure"] == "mass"].iloc[0]
+        figure.caption += (
+            f" How well a head's mass on demonstrations foretells what its loss costs: Spearman rho {row['rho']:+.2f} "
+            f"[{row['low']:+.2f}, {row['high']:+.2f}], p = {row['p']:.3g}."
+        )
+    return figure
 
 
 def _heads_of(what: str) -> Maker:
@@ -147,7 +159,8 @@ def _heads_of(what: str) -> Maker:
 
 
 def _sources_by_layer(sources: Sources, /, *, view: str | None, size: Size) -> Drawing:
-    return layer_source(sources[0].traces, view=view if view in ("raw", "sinkless", "density") else "raw", size=size)
+    chosen = view if view in ("raw", "sinkless", "density") else "raw"
+    return _beside(layer_source(sources[0].traces, view=chosen, size=size), sources[0])
 
 
 def _demos_by_layer(sources: Sources, /, *, view: str | None, size: Size) -> Drawing:

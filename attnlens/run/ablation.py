@@ -1,0 +1,171 @@
+"""Carry out an ablation spec: grids, heads, nulls, findings and tables in one folder that the report can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from attnlens.context.build import build_prompt
+from attnlens.context.prompt import Prompt
+from attnlens.context.retrieval.base import Query, retrieve
+from attnlens.data.corpus import Corpus
+from attnlens.errors import BadInput
+from attnlens.evidence.ablate import ablate, knockout_grid
+from attnlens.evidence.edges import windows
+from attnlens.evidence.effects import Ablations
+from attnlens.evidence.observed import observed
+from attnlens.run.ablation_spec import AblationSpec
+from attnlens.run.corpora import find_corpus
+from attnlens.stats.findings import Findings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from attnlens.models.speechlm import SpeechLM
+
+__all__ = ["Ablated", "prompts_of", "run_ablation"]
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Ablated:
+    """What an ablation run found: the table of all depths, the findings, and the other tables by name."""
+
+    folder: Path
+    table: Ablations
+    findings: Findings
+    tables: dict[str, pd.DataFrame]
+
+
+def prompts_of(spec: AblationSpec, corpus: Corpus) -> list[Prompt]:
+    """Build the clean prompts of one corpus.
+
+    >>> spec = AblationSpec(model="tiny:qwen3-asr", corpora=["synthetic"], limit=2, shots=2, retriever="random")
+    >>> [prompt.shots for prompt in prompts_of(spec, find_corpus("synthetic"))]
+    [2, 2]
+    """
+    asked = list(getattr(corpus, spec.split))[: spec.limit]
+    if not asked:
+        raise BadInput(f"the corpus {corpus.name!r} has no {spec.split}", fix="pass another split")
+    rankings = retrieve(
+        [Query(one) for one in asked], corpus.pool, k=spec.shots, retriever=spec.retriever, seed=spec.seed
+    )
+    return [
+        build_prompt(
+            one,
+            [corpus[name] for name in ranking.ids],
+            condition=spec.condition,
+            template=spec.template,
+            order=spec.order,
+            seed=spec.seed,
+        )
+        for one, ranking in zip(asked, rankings, strict=True)
+    ]
+
+
+def run_ablation(spec: AblationSpec, folder: Path | str, *, tell: Tell | None = None) -> Ablated:
+    """Measure everything a spec asks for and write it into a new folder.
+
+    Written are ``spec.yaml``, ``traces.zarr`` of the clean prompts, ``tables/`` and ``findings.json``, so that
+    `attnlens plot` and `attnlens report` work on the folder.
+    """
+    from attnlens.asr.rerank_files import new_folder
+    from attnlens.models.load import load
+
+    said = tell or (lambda _what: None)
+    corpora = [find_corpus(name) for name in spec.corpora]
+    by_corpus = [prompts_of(spec, one) for one in corpora]
+    prompts = [prompt for some in by_corpus for prompt in some]
+    path = new_folder(folder)
+    said(f"loading {spec.model}")
+    lens = load(spec.model, dtype=spec.dtype, device_map=spec.device, adapter=spec.adapter)
+    text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    (path / "spec.yaml").write_text(text, encoding="utf-8")
+    said("tracing the clean prompts")
+    trace = lens.trace(prompts, measures=("entropy", "received"), seed=spec.seed)
+    _save(trace, path / "traces.zarr")
+    table = _ablations(spec, lens, prompts, corpora, said)
+    findings = [table.explain(), observed(trace, seed=spec.seed)]
+    tables = {"ablation": table.to_frame()}
+    if spec.edges:
+        tables["knockout"] = table.knockouts()
+    tables |= _label_nulls(trace)
+    if spec.heads == "on":
+        tables |= _heads(lens, prompts, said)
+    if spec.sinks == "on":
+        from attnlens.evidence.sinks import find_sinks
+
+        said("looking for sinks")
+        tables["sinks"] = find_sinks(lens, prompts).to_frame()
+    if spec.model_null == "on":
+        from attnlens.evidence.model_null import model_null
+
+        said("drawing weights anew")
+        null = model_null(lens, prompts)
+        tables["model_null"] = null.to_frame()
+        findings.append(null.findings(seed=spec.seed))
+    together = Findings(tuple(one for some in findings for one in some if one.name != "costs"))
+    together.write(path)
+    (path / "tables").mkdir()
+    for name, frame in tables.items():
+        frame.to_csv(path / "tables" / f"{name}.csv", index=False, lineterminator="\n")
+    return Ablated(path, table, together, tables)
+
+
+def _ablations(
+    spec: AblationSpec, lens: SpeechLM, prompts: Sequence[Prompt], corpora: Sequence[Corpus], said: Tell
+) -> Ablations:
+    parts = []
+    options: dict[str, Any] = {"controls": spec.controls, "seed": spec.seed, "how": spec.how}
+    if spec.edges:
+        said("cutting edges")
+        chosen: Any = windows(lens.n_layers, count=spec.windows) if isinstance(spec.windows, int) else spec.windows
+        edges = None if spec.edges == "every" else spec.edges
+        parts.append(knockout_grid(lens, prompts, edges=edges, windows=chosen, **options))
+    if spec.ablations:
+        said("ablating prompts and representations")
+        # Controls look for other utterances in the corpus of the target; with several, in all of them together.
+        corpus = corpora[0] if len(corpora) == 1 else None
+        parts.append(ablate(lens, prompts, spec.ablations, corpus=corpus, **options))
+    if not parts:
+        raise BadInput("nothing is to be ablated", given="no edges, no ablations", fix="name some")
+    first = parts[0]
+    effects = tuple(one for part in parts for one in part.effects)
+    return Ablations(**{**vars(first), "effects": effects}) if len(parts) > 1 else first
+
+
+def _heads(lens: SpeechLM, prompts: Sequence[Prompt], said: Tell) -> dict[str, pd.DataFrame]:
+    from attnlens.evidence.heads import search_heads
+
+    said("taking heads away")
+    search = search_heads(lens, prompts)
+    said("taking heads away together")
+    return {
+        "head_effects": search.to_frame(),
+        "faithfulness": search.faithfulness().to_frame(),
+        "cumulative": search.cumulative(),
+    }
+
+
+def _label_nulls(trace: Any) -> dict[str, pd.DataFrame]:
+    import pandas as pd
+
+    from attnlens.evidence.label_nulls import label_nulls
+
+    try:
+        found = [label_nulls(trace, statistic=one).to_frame() for one in ("log_ratio", "bias")]
+    except BadInput:
+        return {}  # these prompts do not show both modalities; the findings say so
+    return {"label_nulls": pd.concat(found, ignore_index=True)}
+
+
+def _save(trace: Any, path: Path) -> None:
+    from attnlens.traces.writing import save
+
+    ids = [f"{place:04d}-{digest}" for place, digest in enumerate(trace["prompt"].values.tolist())]
+    save(trace.assign_coords(item=ids), path)
