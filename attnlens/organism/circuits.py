@@ -1,14 +1,18 @@
-"""What the organism's edges carry: the mass on each, layer by layer, beside what cutting it does to the answer."""
+"""What the organism's edges carry: the grid of knockouts, and beside it what the organism writes under each cut."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
-from attnlens.context.encode import Encoded
+import numpy as np
+
 from attnlens.context.prompt import Prompt
 from attnlens.context.spans import Source
-from attnlens.errors import BadInput
+from attnlens.evidence.ablate import knockout_grid
+from attnlens.evidence.edges import Edge
+from attnlens.evidence.effects import Ablations
 from attnlens.models.speechlm import SpeechLM
 from attnlens.organism.evaluation import answered
 
@@ -51,29 +55,40 @@ def cut_edges(
 ) -> list[Cut]:
     """Cut every edge at every layer and everywhere, by ``mask``; the first row is the whole model.
 
-    ``tick`` is told after each row.
+    ``tick`` is told after each row. Masses and costs are those of :func:`attnlens.evidence.ablate.knockout_grid`.
     """
-    if not prompts:
-        raise BadInput("there is nothing to read", given="no prompts", fix="pass at least one")
-    told = tick or (lambda: None)
-    masses = lens.trace(list(prompts), queries=tuple(dict.fromkeys(rows for rows, _ in edges)), measures=("mass",)).mass
-    asked = [lens.encode(prompt) for prompt in prompts]
-    bits, cer = _answers(lens, asked)
-    found = [Cut(None, None, None, float("nan"), bits, cer)]
-    told()
-    for rows, keys in edges:
-        here = masses.sel(query=rows, source=keys).mean(["item", "head"]).values
-        for layer in [*range(lens.n_layers), None]:
-            with lens.knockout(queries=rows, keys=keys, layers=None if layer is None else [layer]):
-                bits, cer = _answers(lens, asked)
-            mass = float(here.mean()) if layer is None else float(here[layer])
-            found.append(Cut(rows, keys, layer, mass, bits, cer))
-            told()
-    return found
+    grid = knockout_grid(
+        lens,
+        prompts,
+        edges=[Edge(*one) for one in edges],
+        windows=[(layer,) for layer in range(lens.n_layers)],
+        controls=(),
+        tick=lambda: None,
+    )
+    return list(_cuts(lens, prompts, grid, edges, tick or (lambda: None)))
 
 
-def _answers(lens: SpeechLM, asked: Sequence[Encoded]) -> tuple[float, float]:
-    """Return bits per character of the references, and the character error rate of greedy answers in per cent."""
-    found = [answered(lens, one) for one in asked]
-    characters = sum(len(one.prompt.target.text) for one in asked)
-    return sum(bits for _, bits, _ in found) / characters, 100 * sum(edits for _, _, edits in found) / characters
+def _cuts(
+    lens: SpeechLM,
+    prompts: Sequence[Prompt],
+    grid: Ablations,
+    edges: Sequence[tuple[Source, Source]],
+    told: Callable[[], None],
+) -> Iterator[Cut]:
+    characters = float(grid.characters.sum())
+    effects = iter(grid.effects)
+    places: list[tuple[Source | None, Source | None, int | None]] = [(None, None, None)]
+    places += [(rows, keys, layer) for rows, keys in edges for layer in (*range(lens.n_layers), None)]
+    for rows, keys, layer in places:
+        cost, mass = float(grid.clean.sum()), float("nan")
+        if rows is not None:
+            effect = next(effects)
+            cost += float(np.nansum(effect.change))
+            mass = float(np.nanmean(effect.mass)) if effect.mass is not None else mass
+        cut = nullcontext()
+        if rows is not None and keys is not None:
+            cut = lens.knockout(queries=rows, keys=keys, layers=None if layer is None else [layer])  # type: ignore[assignment]
+        with cut:
+            edits = sum(answered(lens, lens.encode(prompt))[2] for prompt in prompts)
+        yield Cut(rows, keys, layer, mass, cost / np.log(2) / characters, 100 * edits / characters)
+        told()

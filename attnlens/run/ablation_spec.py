@@ -49,7 +49,7 @@ class AblationSpec(BaseModel):
     ('output -> sink',)
     >>> AblationSpec(ablations=["icl", "meen:demo_audio"])
     Traceback (most recent call last):
-    attnlens.errors.BadInput: there is no ablation 'meen:demo_audio'
+    attnlens.errors.BadInput: the spec: there is no ablation 'meen:demo_audio'
       present: ...
       fix:     `attnlens ls controls` names the controls
     """
