@@ -77,7 +77,7 @@ def find_measured(folder: Path, measure: str) -> list[Found]:
     if measure == "perplexity":
         return _perplexities(rows)
     if measure == "wer":
-        return _errors(folder, rows)
+        return [*_errors(folder, rows), *_chosen(folder)]
     return _attention(folder, rows, measure)
 
 
@@ -148,6 +148,13 @@ def _errors(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[Found]:
     return found
 
 
+def _chosen(folder: Path) -> list[Found]:
+    """Return the error rates of hypotheses chosen after a run, but not what it wrote, which its items tell."""
+    if not (folder / "selection" / "results.json").exists():
+        return []
+    return [one for one in _reranked(folder / "selection") if one.where["system"] != PROMPTED]
+
+
 PROMPT, LABELLED = ("sink", "system", "instruction"), ("demo_text", "demo_label")
 SEGMENTS: dict[str, tuple[str, ...]] = {
     "prompt": PROMPT,
@@ -212,6 +219,8 @@ def _reranked(folder: Path) -> list[Found]:
     found = []
     for table in results["tables"]:
         name = table["language"]
+        if not (folder / name / "transcripts.jsonl").exists():
+            continue  # the table over all languages has no transcripts of its own
         lines = (folder / name / "transcripts.jsonl").read_text(encoding="utf-8").splitlines()
         said = [json.loads(line) for line in lines]
         try:
