@@ -61,12 +61,13 @@ figures: $(VENV)/.core  ## make the README's pictures anew, from the default run
 # `make organism PRESET=smoke` in a minute, cpu in hours, gpu where there is one. A stage that is done is not done again.
 PRESET ?= cpu
 PROCESSES ?= 1
-STAGES := discrete encoder joint $(if $(filter cpu,$(PRESET)),long longer longest phrased)
+STAGES := discrete encoder joint $(if $(filter cpu,$(PRESET)),long longer longest phrased settled)
 organism: $(VENV)/.organism build/organism/udhr.tgz  ## train the organism from nothing, and evaluate it
 	$(BIN)/python experiments/organism/synthesise.py experiments/organism/$(PRESET)/pools.yaml \
 		--package build/organism/udhr.tgz --out build/organism/$(PRESET) --processes $(PROCESSES)
-	$(if $(filter cpu,$(PRESET)),$(BIN)/python experiments/organism/synthesise.py experiments/organism/cpu/phrases.yaml \
-		--package build/organism/udhr.tgz --out build/organism/cpu/phrases --processes $(PROCESSES))
+	for more in $(if $(filter cpu,$(PRESET)),phrases settled_pools); do $(BIN)/python experiments/organism/synthesise.py \
+		experiments/organism/cpu/$$more.yaml --package build/organism/udhr.tgz --out build/organism/cpu/$$more \
+		--processes $(PROCESSES) || exit 1; done
 	test -d build/organism/corpora || $(BIN)/python experiments/organism/embed.py \
 		--package build/organism/udhr.tgz --out build/organism/corpora
 	for stage in $(STAGES); do $(BIN)/attnlens train experiments/organism/$(PRESET)/$$stage.yaml \
