@@ -76,6 +76,7 @@ class Encoded:
 
     ``shots_dropped`` counts demonstrations that ``on_overflow="fewer-shots"`` left out. ``encoder_spans`` label the
     positions of an encoder that the decoder attends to, where recordings have no positions among the ids (Whisper).
+    ``frames_lost`` are positions of that encoder for which its window had no room: of all clips, of the target's.
     """
 
     prompt: Prompt
@@ -84,6 +85,7 @@ class Encoded:
     features: tuple[Features, ...]
     shots_dropped: int = 0
     encoder_spans: SpanMap | None = None
+    frames_lost: tuple[int, int] = (0, 0)
 
 
 def encode(prompt: Prompt, front: FrontEnd, *, output: str | None = None, ears: Ears | None = None) -> Encoded:

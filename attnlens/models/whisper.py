@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from attnlens.context.encode import DoesNotFit, Encoded, Features
 from attnlens.context.pieces import Markup
 from attnlens.context.prompt import Prompt
-from attnlens.context.spans import Label, Span, SpanMap
+from attnlens.context.spans import Label, Source, Span, SpanMap
 from attnlens.data.audio import RATE, Audio
 from attnlens.errors import BadInput
 from attnlens.models.backend import BaseBackEnd
@@ -26,10 +26,14 @@ __all__ = ["FAMILY", "WhisperBackEnd", "WhisperFrontEnd"]
 
 ENGLISH_ONLY = 51864
 """The vocabulary size by which the English-only models are told apart; they read no language and no task."""
+ALL_AUDIO: tuple[Source, ...] = ("demo_audio", "target_audio")
 
 
 class WhisperFrontEnd(BaseFrontEnd):
-    """Lays demonstrations and target end to end in the encoder's window, as far as they fit; nothing is cut.
+    """Lays demonstrations and target end to end in the encoder's window, as far as they fit.
+
+    What does not fit is refused; with ``overflow = "cut"`` it is cut off, as Whisper's own extractor would do, and
+    counted in ``Encoded.frames_lost``: it is the target, at the end, that loses its frames first.
 
     The decoder reads start, language, task and the demonstrations' texts in order. Whisper takes no instructions, so a
     prompt's template is not used. The language token is that of the target where Whisper has one, and is left out
@@ -38,6 +42,7 @@ class WhisperFrontEnd(BaseFrontEnd):
 
     family: ClassVar[str] = "whisper"
     markup: ClassVar[Markup] = Markup(audio=("", "", ""), begin="<|startoftranscript|>")
+    overflow: Literal["refuse", "cut"] = "refuse"
 
     @property
     def context_length(self) -> int | None:
@@ -74,20 +79,25 @@ class WhisperFrontEnd(BaseFrontEnd):
             lengths.append((label, len(new)))
         clips = [(label, audio, audio.load()) for label, audio in _clips(prompt)]
         samples = np.concatenate([one for _, _, one in clips])
-        if len(samples) > self.extractor.n_samples:
+        room = int(self.extractor.n_samples)
+        if len(samples) > room and self.overflow == "refuse":
             raise DoesNotFit(
                 f"the recordings of the prompt for {prompt.target.id!r} are longer together than Whisper's window",
                 given=f"{len(samples) / RATE:.2f} s in {len(clips)} clips",
-                present=f"{self.extractor.n_samples / RATE:.0f} s; Whisper would cut the rest off",
+                present=f"{room / RATE:.0f} s; Whisper would cut the rest off",
                 fix="lower the shots, or choose shorter demonstrations",
             )
         heard = [(label, len(one), audio.seconds) for label, audio, one in clips]
+        due = self._frames(heard, room=len(samples))
+        kept = self._frames(heard, room=room)
+        lost = tuple(_held(due, sources) - _held(kept, sources) for sources in (ALL_AUDIO, ALL_AUDIO[1:]))
         return Encoded(
             prompt,
             np.asarray(ids, dtype=np.int64),
             SpanMap.of(lengths),
-            (self.features(samples),),
-            encoder_spans=self._frames(heard),
+            (self.features(samples[:room]),),
+            encoder_spans=kept,
+            frames_lost=(lost[0], lost[1]),
         )
 
     def _texts(self, prompt: Prompt, output: str | None) -> Iterator[tuple[str, Literal["markup", "content"], Label]]:
@@ -104,16 +114,17 @@ class WhisperFrontEnd(BaseFrontEnd):
         if output is not None:
             yield output, "content", Label("output")
 
-    def _frames(self, heard: Sequence[tuple[Label, int, float]]) -> SpanMap:
+    def _frames(self, heard: Sequence[tuple[Label, int, float]], *, room: int) -> SpanMap:
         """Label the encoder's positions: each belongs to the clip in which it begins, silence to nobody."""
         spans: list[Span] = []
         ends = np.cumsum([samples for _, samples, _ in heard])
         place = 0
         for (label, _, seconds), end in zip(heard, ends, strict=True):
-            stop = -(-int(end) // self.samples_per_frame)
-            if stop == place:
+            stop = -(-min(int(end), room) // self.samples_per_frame)
+            if stop == place and int(end) <= room:
                 raise BadInput(f"a clip is shorter than one position of {self.family}", given=f"{seconds} s of {label}")
-            spans.append(Span(label, place, stop, seconds))
+            if stop > place:
+                spans.append(Span(label, place, stop, seconds))
             place = stop
         if place < self.config.max_source_positions:
             spans.append(Span(Label("other"), place, self.config.max_source_positions))
@@ -121,6 +132,10 @@ class WhisperFrontEnd(BaseFrontEnd):
 
     def _audio_token_id(self) -> int:
         return -1  # No position of the decoder holds audio.
+
+
+def _held(spans: SpanMap, sources: Sequence[Source]) -> int:
+    return sum(len(spans.positions(source)) for source in sources)
 
 
 def _clips(prompt: Prompt) -> Iterator[tuple[Label, Audio]]:

@@ -14,7 +14,7 @@ from attnlens.asr.rerank_spec import RULE_NAMES, AcousticPart, NgramPart
 from attnlens.asr.selection import RULES
 from attnlens.context.controls import parse_control
 from attnlens.context.prompt import Condition, Order, PairOrder
-from attnlens.context.retrieval import RETRIEVERS
+from attnlens.context.retrieval.base import parse_retriever
 from attnlens.context.templates import TEMPLATES
 from attnlens.data.corpus import Split
 from attnlens.data.normalise import NORMALISERS
@@ -115,7 +115,7 @@ class ContextSpec(_Part):
     shots: Counts = (0, 1, 4, 8)
     """Numbers of demonstrations."""
     retriever: str = "audio"
-    """How demonstrations are chosen; `attnlens ls retrievers`."""
+    """How demonstrations are chosen; `attnlens ls retrievers`. Options follow the name: `kl:variant=js`."""
     order: Order = "nearest-first"
     """Where the best demonstration stands."""
     pair_order: PairOrder = "audio-first"
@@ -225,9 +225,9 @@ class RunSpec(_Part):
         # Unknown names are refused here, before anything is loaded, and without importing what they name.
         require_model(self.model.name)
         TEMPLATES.require(self.context.template)
-        RETRIEVERS.require(self.context.retriever)
+        parse_retriever(self.context.retriever)
         NORMALISERS.require(self.data.normaliser)
-        RETRIEVERS.require(self.selection.retriever)
+        parse_retriever(self.selection.retriever)
         for rule in self.selection.rules:
             RULES.require(rule)
         for control in self.context.controls:

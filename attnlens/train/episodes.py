@@ -10,7 +10,7 @@ import numpy as np
 
 from attnlens.context.build import build_prompt
 from attnlens.context.prompt import CONDITIONS, Condition, PairOrder, Prompt
-from attnlens.context.retrieval.base import RETRIEVERS, Query, Ranking, retrieve
+from attnlens.context.retrieval.base import Query, Ranking, parse_retriever, retrieve
 from attnlens.context.retrieval.eligible import Duplicates, comparable
 from attnlens.context.templates import TEMPLATES
 from attnlens.data.utterance import Utterance
@@ -46,8 +46,6 @@ class EpisodeBuilder:
     ----------
     retriever
         ``random``, or a name of ``attnlens ls retrievers``, which then ranks the pool for the query.
-    retriever_options
-        What that retriever takes besides.
     hypotheses
         What text retrievers search with, by the id of the query.
     duplicates
@@ -65,7 +63,6 @@ class EpisodeBuilder:
     templates: Mapping[str, float] = field(default_factory=lambda: {"default": 1.0})
     pair_orders: Mapping[PairOrder, float] = field(default_factory=lambda: {"audio-first": 1.0})
     retriever: str = "random"
-    retriever_options: Mapping[str, Any] = field(default_factory=dict)
     hypotheses: Mapping[str, str] | None = None
     duplicates: Duplicates = "exclude"
     _ranked: dict[int, tuple[Task, dict[str, Ranking]]] = field(
@@ -88,7 +85,7 @@ class EpisodeBuilder:
                 raise UnknownName.among("pair order", order, get_args(PairOrder))
         for template in self.templates:
             TEMPLATES.require(template)
-        RETRIEVERS.require(self.retriever)
+        parse_retriever(self.retriever)
         if self.duplicates not in get_args(Duplicates):
             raise UnknownName.among("way to treat duplicates", self.duplicates, get_args(Duplicates))
         if set(self.conditions) == {"t-icl"} and not any(self.shots):
@@ -167,7 +164,6 @@ class EpisodeBuilder:
                 k=self.most_shots,
                 retriever=self.retriever,
                 duplicates=self.duplicates,
-                **self.retriever_options,
             )
             # The task is kept beside: its id must not become another's.
             self._ranked[id(task)] = task, {one.id: ranking for one, ranking in zip(queries, made, strict=True)}

@@ -45,7 +45,7 @@ class EpisodesRecipe:
         Several tasks in the place of ``corpora``; see :func:`~attnlens.train.tasks.read_mixture`.
     draw
         ``corpora``: every corpus is as likely. ``utterances``: every utterance.
-    shots, conditions, templates, pair_orders, retriever, retriever_options, duplicates
+    shots, conditions, templates, pair_orders, retriever, duplicates
         See :class:`EpisodeBuilder`. Weights by choice.
     adapter
         See :class:`~attnlens.train.adapter.AdapterSpec`; without it the whole model is trained.
@@ -86,7 +86,6 @@ class EpisodesRecipe:
         templates: Mapping[str, float] | None = None,
         pair_orders: Mapping[PairOrder, float] | None = None,
         retriever: str = "random",
-        retriever_options: Mapping[str, Any] | None = None,
         duplicates: Duplicates = "exclude",
         adapter: Mapping[str, Any] | None = None,
         start: str | None = None,
@@ -111,7 +110,6 @@ class EpisodesRecipe:
             "templates": templates,
             "pair_orders": pair_orders,
             "retriever": retriever,
-            "retriever_options": retriever_options,
             "duplicates": duplicates,
         }
         common = {key: value for key, value in asked.items() if value is not None}

@@ -20,7 +20,7 @@ __all__ = ["Draw", "Mixture", "read_mixture", "refuse_overlap", "require_within"
 
 Draw = Literal["corpora", "utterances"]
 """Whether every corpus is as likely, or every utterance."""
-BUILDER = ("shots", "conditions", "templates", "pair_orders", "retriever", "retriever_options", "duplicates")
+BUILDER = ("shots", "conditions", "templates", "pair_orders", "retriever", "duplicates")
 
 
 @dataclass(frozen=True)

@@ -182,3 +182,21 @@ def test_stable_names_and_what_they_name() -> None:
             handle.remove()
     stream = seen["before"] + seen["self"] + seen["cross"] + seen["mlp"]
     torch.testing.assert_close(seen["after"], stream, rtol=0.0, atol=1e-5)
+
+
+def test_what_is_cut_on_demand_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = lens()
+    monkeypatch.setattr(one.front, "overflow", "cut")
+    whole = one.encode(lengths(14.0, 10.0))
+    assert whole.frames_lost == (0, 0)
+    cut = one.encode(lengths(14.0, 13.0, 5.0))
+    assert cut.encoder_spans is not None
+    assert cut.frames_lost == (100, 100)
+    assert [span.stop for span in cut.encoder_spans.spans] == [700, 1350, 1500]
+    gone = one.encode(lengths(14.0, 20.0, 5.0))
+    assert gone.frames_lost == (450, 250)
+    assert gone.encoder_spans is not None
+    assert not len(gone.encoder_spans.positions("target_audio"))
+    assert len(one.logits(one.inputs(gone))[0]) == len(gone.ids)
+    traced = one.trace(lengths(14.0, 13.0, 5.0), outputs="su", site="cross")
+    assert float(traced.mass.sum("source").min()) == pytest.approx(1.0, abs=1e-5)

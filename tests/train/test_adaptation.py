@@ -112,7 +112,7 @@ def test_sicl_at_mixes_tasks_on_qwen(made: Made, tmp_path: Path) -> None:
         "model": stand_in("qwen2.5-omni", tmp_path / "omni"),
         "tasks": asked,
         "shots": {1: 1},
-        "retriever_options": {},
+        "retriever": "ticl",
     }
     fields = changed("sicl-at", steps=25, options=options)
     assert fields["options"]["adapter"] == {"kind": "lora", "rank": 8, "alpha": 32, "where": ["decoder"]}

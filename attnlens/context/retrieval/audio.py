@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,9 @@ from attnlens.context.retrieval.scored import ScoredRetriever
 from attnlens.context.retrieval.scores import Sum
 from attnlens.context.retrieval.text import TextRetriever
 from attnlens.context.retrieval.text_encoders import TextEncoder
-from attnlens.context.retrieval.vectors import Cosine
+from attnlens.context.retrieval.vectors import Cosine, Distance, SquaredEuclidean, compared
 from attnlens.data.utterance import Utterance
+from attnlens.errors import UnknownName
 
 __all__ = ["AudioRetriever", "TextAudioRetriever"]
 
@@ -41,6 +42,8 @@ class AudioRetriever(ScoredRetriever):
         Which hidden state of a named encoder; None for the last.
     device
         Where an encoder runs.
+    distance
+        ``cosine``, or ``euclidean`` (scores are minus the squared distance).
     """
 
     uses: ClassVar[frozenset[Use]] = frozenset({"audio"})
@@ -49,9 +52,14 @@ class AudioRetriever(ScoredRetriever):
     encoder: str | AudioEncoder | None = None
     layer: int | None = None
     device: str = "cpu"
+    distance: Distance = "cosine"
 
-    def scores(self, queries: Sequence[Query], pool: Sequence[Utterance]) -> Cosine:
-        """Return the cosines of the targets' and the pool's clips."""
+    def __post_init__(self) -> None:
+        if self.distance not in get_args(Distance):
+            raise UnknownName.among("distance", self.distance, get_args(Distance))
+
+    def scores(self, queries: Sequence[Query], pool: Sequence[Utterance]) -> Cosine | SquaredEuclidean:
+        """Return the closeness of the targets' and the pool's clips."""
         return self.compare(self.vectors([query.utterance for query in queries]), self.vectors(pool))
 
     def vectors(self, utterances: Sequence[Utterance]) -> NDArray[np.float32]:
@@ -60,14 +68,14 @@ class AudioRetriever(ScoredRetriever):
             return summarised(utterances, self._loaded, mean_and_std, name="mean-and-std", cache=self.cache)
         return summarised(utterances, self._loaded, mean, name="mean", cache=self.cache)
 
-    def compare(self, queries: NDArray[np.float32], pool: NDArray[np.float32]) -> Cosine:
-        """Return the cosines of rows that :meth:`vectors` made."""
+    def compare(self, queries: NDArray[np.float32], pool: NDArray[np.float32]) -> Cosine | SquaredEuclidean:
+        """Return the closeness of rows that :meth:`vectors` made."""
         if self.encoder is not None:
-            return Cosine(queries, pool)
+            return compared(queries, pool, distance=self.distance)
         centre, spread = pool.mean(axis=0, dtype=np.float64), pool.std(axis=0, dtype=np.float64)
         # What is the same in the whole pool tells nothing apart; dividing by its spread would blow up rounding.
         scale = np.where(spread > CONSTANT, spread, np.inf)
-        return Cosine((queries - centre) / scale, (pool - centre) / scale)
+        return compared((queries - centre) / scale, (pool - centre) / scale, distance=self.distance)
 
     def identities(self) -> tuple[str, ...]:
         """Return what tells the audio encoder from any other."""

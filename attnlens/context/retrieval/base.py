@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from attnlens.data.utterance import Utterance
-from attnlens.errors import UnknownName
+from attnlens.errors import BadInput, UnknownName
+from attnlens.mapping import parse_value
 from attnlens.registry import Registry
 
-__all__ = ["RETRIEVERS", "Query", "Ranking", "Retriever", "Use", "make", "retrieve"]
+__all__ = ["RETRIEVERS", "Query", "Ranking", "Retriever", "Use", "make", "parse_retriever", "retrieve"]
 
 Use = Literal["hypothesis", "audio", "gold-text"]
 """What of the target a retriever ranks by."""
@@ -57,9 +58,16 @@ RETRIEVERS: Registry[Callable[..., Retriever]] = Registry(
     builtin={
         "audio": (f"{_HERE}.audio:AudioRetriever", "cosine of mean speech-encoder states, or of log-mel statistics"),
         "coverage": (f"{_HERE}.coverage:CoverageRetriever", "greedily covers the hypothesis's characters and n-grams"),
+        "degraded": (
+            f"{_HERE}.degraded:DegradedRetriever",
+            "another retriever (of=) with a share of its choices drawn by chance: what does quality buy?",
+        ),
         "first": (f"{_HERE}.simple:FirstRetriever", "the first of the pool: the same examples for every target"),
         "kl": (f"{_HERE}.kl:KLRetriever", "least divergence of speech-encoder states (SMILE), in four variants"),
-        "length": (f"{_HERE}.simple:LengthRetriever", "the nearest duration in seconds"),
+        "length": (
+            f"{_HERE}.simple:LengthRetriever",
+            "the nearest duration in seconds, or demonstrations of so many seconds together (total=)",
+        ),
         "oracle": (f"{_HERE}.text:OracleRetriever", "as text, but searching with the gold text: an upper bound"),
         "random": (f"{_HERE}.simple:RandomRetriever", "a seeded permutation of the pool, one per target"),
         "text": (f"{_HERE}.text:TextRetriever", "cosine of character n-gram TF-IDF, or of a sentence encoder"),
@@ -73,8 +81,31 @@ RETRIEVERS: Registry[Callable[..., Retriever]] = Registry(
 Installed packages add names through the entry-point group ``attnlens.retrievers``."""
 
 
+def parse_retriever(text: str) -> tuple[str, dict[str, Any]]:
+    """Read a retriever with its options from one word, as specs and flags hold it.
+
+    >>> parse_retriever("kl:variant=js")
+    ('kl', {'variant': 'js'})
+    """
+    name, *parts = text.split(":")
+    RETRIEVERS.require(name)
+    options: dict[str, Any] = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals or not key or not value or key in options:
+            raise BadInput(
+                f"options of a retriever are written name:key=value:key=value, each key once, not {text!r}",
+                given=part,
+                fix="write for instance kl:variant=js",
+            )
+        options[key] = parse_value(value)
+    return name, options
+
+
 def make(name: str, **options: Any) -> Retriever:
     """Make a retriever by name, refusing options it does not have rather than ignoring them.
+
+    Options may also follow the name, as in ``kl:variant=js``; those passed win.
 
     >>> sorted(make("text+audio").uses)
     ['audio', 'hypothesis']
@@ -84,6 +115,8 @@ def make(name: str, **options: Any) -> Retriever:
       present: cache, device, duplicates, encoder, seed, src_lang
       fix:     did you mean 'seed'?
     """
+    name, said = parse_retriever(name)
+    options = {**said, **options}
     factory = RETRIEVERS[name]
     parameters = inspect.signature(factory).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())

@@ -10,11 +10,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlens.context.retrieval.base import Query, Use
+from attnlens.context.retrieval.base import Query, Ranking, Use
+from attnlens.context.retrieval.eligible import Task, ranked
 from attnlens.context.retrieval.scored import ScoredRetriever
 from attnlens.data.utterance import Utterance
 
-__all__ = ["FirstRetriever", "LengthRetriever", "RandomRetriever"]
+__all__ = ["FirstRetriever", "LengthRetriever", "RandomRetriever", "chance_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class RandomRetriever(ScoredRetriever):
 
     def scores(self, queries: Sequence[Query], pool: Sequence[Utterance]) -> _Chance:
         """Return a uniform number for every query and pool item."""
-        return _Chance([_seed(self.seed, query.utterance.id) for query in queries], len(pool))
+        return _Chance([chance_of(self.seed, query.utterance.id) for query in queries], len(pool))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +46,26 @@ class FirstRetriever(ScoredRetriever):
 
 @dataclass(frozen=True, kw_only=True)
 class LengthRetriever(ScoredRetriever):
-    """Take the nearest durations, to hold the lengths of audio spans together."""
+    """Take the nearest durations, to hold the lengths of audio spans together.
+
+    Parameters
+    ----------
+    total
+        Seconds that all demonstrations should have together: each is then to be the k-th part of it, whatever the
+        target's own length. One run per number of shots, since the first of four are not two of that length.
+    """
 
     # No version: it reads headers alone, where looking for a finished ranking would have every clip decoded.
     uses: ClassVar[frozenset[Use]] = frozenset({"audio"})
+
+    total: float | None = None
+
+    def ranking(self, task: Task) -> list[Ranking]:
+        """Rank by the target's own duration, or by the part of the total that falls to each."""
+        if self.total is None:
+            return super().ranking(task)
+        seconds = np.array([utterance.audio.seconds for utterance in task.pool], dtype=np.float64)
+        return ranked(task, _Difference(np.full(len(task.queries), self.total / task.k), seconds))
 
     def scores(self, queries: Sequence[Query], pool: Sequence[Utterance]) -> _Difference:
         """Return minus the difference in seconds."""
@@ -82,6 +99,7 @@ class _Difference:
         return -np.abs(self._queries[rows, None] - self._pool[None, columns])
 
 
-def _seed(seed: int, utterance_id: str) -> int:
+def chance_of(seed: int, utterance_id: str) -> int:
+    """Return the seed that stands for a name under a seed, the same in every process."""
     # Python's own hash() of a string differs from process to process.
     return int.from_bytes(hashlib.blake2b(f"{seed}\0{utterance_id}".encode(), digest_size=16).digest(), "big")
