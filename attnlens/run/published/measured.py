@@ -250,6 +250,8 @@ def _pairs(systems: set[str]) -> dict[str, tuple[str, str]]:
     tuned = f"{main} interpolated"
     pairs["selector"] = (f"{main} paper-code", tuned if tuned in systems else f"{main} sum-logprob")
     pairs["n-gram"] = ("", "n-gram interpolated")
+    # What others wrote in this form names its own rows, with a second of our choice where there is one.
+    pairs |= {one: (one, f"{one} default") for one in systems if f"{one} default" in systems}
     return pairs
 
 
