@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from attnlens.data.read import read_corpus as read_corpus
     from attnlens.data.utterance import Utterance as Utterance
     from attnlens.errors import AttnlensError as AttnlensError
+    from attnlens.evidence.ablate import ablate as ablate
+    from attnlens.evidence.ablate import knockout_grid as knockout_grid
+    from attnlens.evidence.heads import search_heads as search_heads
+    from attnlens.evidence.label_nulls import label_nulls as label_nulls
     from attnlens.models.front import load_front_end as load_front_end
     from attnlens.models.load import load as load
     from attnlens.models.speechlm import SpeechLM as SpeechLM
@@ -57,6 +61,11 @@ _WHERE = {
     # traces
     "merge": "attnlens.traces.merge",
     "open_traces": "attnlens.traces.reading",
+    # evidence
+    "ablate": "attnlens.evidence.ablate",
+    "knockout_grid": "attnlens.evidence.ablate",
+    "label_nulls": "attnlens.evidence.label_nulls",
+    "search_heads": "attnlens.evidence.heads",
     # figures
     "plot": "attnlens.plots",
     # runs
