@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 import math
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from experiments.claims import CLAIMS
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "build" / "results"
 PAGES = ROOT / "docs" / "results"
+ABLATION = re.compile(r"^windows:", re.MULTILINE)
 PAPER, OWN = ROOT / "experiments" / "paper" / "organism", ROOT / "experiments" / "own"
 FIGURES = {
     "paper/figure1": "layer_demo",
@@ -41,9 +43,7 @@ def steps() -> Iterator[tuple[str, list[str]]]:
             continue
         yield f"paper/{path.stem}", [command, str(path)]
     for path in sorted(OWN.glob("*.yaml")):
-        yield f"own/{path.stem}", ["run", str(path)]
-    for name in ("knockouts", "faithfulness"):
-        yield f"own/{name}", ["-m", f"experiments.own.{name}"]
+        yield f"own/{path.stem}", ["ablate" if ABLATION.search(path.read_text(encoding="utf-8")) else "run", str(path)]
 
 
 def run(names: Sequence[str]) -> int:
@@ -56,16 +56,11 @@ def run(names: Sequence[str]) -> int:
             continue
         folder = OUT / name
         # A re-ranking does not go on where it stopped: what is half done is done again.
-        whole = (folder / "results.json").exists() or (folder / "about.json").exists()
-        if whole:
+        if (folder / "results.json").exists() or (folder / "tables" / "ablation.csv").exists():
             continue
         if words[0] != "run" and folder.exists():
             shutil.rmtree(folder)
-        command = (
-            [sys.executable, *words, str(folder)]
-            if words[0] == "-m"
-            else [sys.executable, "-m", "attnlens", "--quiet", *words, "--out", str(folder)]
-        )
+        command = [sys.executable, "-m", "attnlens", "--quiet", *words, "--out", str(folder)]
         begun = time.monotonic()
         made = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
         failed += made.returncode != 0
@@ -162,7 +157,7 @@ def provenance() -> Iterator[str]:
             f"transformers {packages['transformers']}, {model['dtype']}"
         ] = None
     yield from found
-    count = len(list(OUT.glob("*/*/spec.yaml"))) + len(list(OUT.glob("*/*/about.json")))
+    count = len(list(OUT.glob("*/*/spec.yaml")))
     yield f"{count} run directories under `build/results`; `python -m experiments.results run` makes them"
 
 
@@ -259,51 +254,68 @@ def own_page(drawn: dict[str, str]) -> Iterator[str]:
         yield f"## {path.stem.replace('-', ' ').capitalize()}"
         yield ""
         yield " ".join(line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# "))
-        for name in ("errors", "bias", "controls"):
+        for name in COLUMNS:
             if (folder / "tables" / f"{name}.csv").exists():
                 yield from own_table(folder / "tables" / f"{name}.csv", name)
+        yield from findings(folder)
         if f"own/{path.stem}" in drawn:
             yield ""
             yield f"![{path.stem}]({drawn[f'own/{path.stem}']})"
-    for name, title in {"knockouts": "Knockouts by path", "faithfulness": "Faithfulness of measures"}.items():
-        yield ""
-        yield f"## {title}"
-        for table in sorted((OUT / "own" / name).glob("*.csv")):
-            yield ""
-            yield f"{table.stem}:"
-            yield ""
-            yield from plain_table(table)
+
+
+def findings(folder: Path) -> Iterator[str]:
+    from attnlens.stats.findings import Findings
+
+    read_back = Findings.read(folder) if (folder / "findings.json").exists() else None
+    if read_back is None:
+        return
+    yield ""
+    yield "Findings, by stated rules:"
+    yield ""
+    for one in read_back:
+        yield f"* **{one.verdict}**: {one.claim}"
 
 
 COLUMNS = {
     "bias": ("condition", "shots", "control", "layer", "utterances", "bias", "log_ratio"),
     "errors": ("condition", "shots", "control", "utterances", "cer", "wer", "nll_per_char"),
     "controls": ("control", "condition", "shots", "measure", "utterances", "difference", "p", "p_holm"),
+    "ablation": (
+        "depth",
+        "ablation",
+        "layers",
+        "n",
+        "cost",
+        "low",
+        "high",
+        "mass",
+        "equal_count",
+        "equal_mass",
+        "verdict",
+    ),
+    "faithfulness": (),
+    "label_nulls": (),
+    "sinks": (),
 }
+"""Which tables are shown, and which of their columns; none is all."""
 
 
 def own_table(path: Path, name: str) -> Iterator[str]:
     rows = read(path)
-    several = any(row["corpus"] == "all" for row in rows)
+    several = any(row.get("corpus") == "all" for row in rows)
     kept = [row for row in rows if not several or row["corpus"] == "all"]
     if name == "bias":
         kept = [row for row in kept if row["control"] == "none"]
     if not kept:
         return
+    columns = [one for one in COLUMNS[name] or kept[0] if one in kept[0]]
     yield ""
-    yield f"| {' | '.join(COLUMNS[name])} |"
-    yield "|" + "---|" * len(COLUMNS[name])
+    yield f"{name.replace('_', ' ').capitalize()}:"
+    yield ""
+    yield f"| {' | '.join(columns)} |"
+    yield "|" + "---|" * len(columns)
     for row in kept:
-        yield "| " + " | ".join(number(row, column) for column in COLUMNS[name]) + " |"
-
-
-def plain_table(path: Path) -> Iterator[str]:
-    rows = read(path)
-    if rows:
-        yield f"| {' | '.join(rows[0])} |"
-        yield "|" + "---|" * len(rows[0])
-    for row in rows:
-        yield "| " + " | ".join(number(row, column) for column in row) + " |"
+        yield "| " + " | ".join(number(row, column) for column in columns) + " |"
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ import pytest
 from attnlens.asr.rerank_spec import RerankSpec, read_rerank_spec
 from attnlens.mapping import read_mapping
 from attnlens.models.dimensions import KNOWN, sized_front_end
+from attnlens.run.ablation_spec import AblationSpec, read_ablation_spec
 from attnlens.run.corpora import find_corpus
 from attnlens.run.estimate import estimate
 from attnlens.run.load import load_spec
@@ -23,8 +24,10 @@ SMALL = sorted([*(EXPERIMENTS / "paper" / "organism").glob("*.yaml"), *(EXPERIME
 OWN_CORPORA = ("guarani", "quechua", "maori")
 
 
-def spec_of(path: Path) -> RunSpec | RerankSpec:
+def spec_of(path: Path) -> RunSpec | RerankSpec | AblationSpec:
     fields = read_mapping(path, keys=(), example="name: default")
+    if "windows" in fields:
+        return read_ablation_spec(path)
     return read_rerank_spec(path) if "acoustic" in fields else load_spec(path)
 
 
@@ -53,6 +56,7 @@ def test_a_spec_of_the_paper_plans_on_the_real_model(path: Path, heard: Path) ->
         assert spec.acoustic.n == 10
         assert spec.selector is None or spec.selector.model in KNOWN
         return
+    assert isinstance(spec, RunSpec)
     assert spec.convention == "paper"
     assert spec.model.name in KNOWN
     # The stand-in has a hundred in its pool, and doubles of a target are not shown.
@@ -74,6 +78,9 @@ def test_a_small_spec_plans_as_it_stands(path: Path) -> None:
     spec = spec_of(path)
     if isinstance(spec, RerankSpec):
         assert spec.acoustic.model == "organism"
+        return
+    if isinstance(spec, AblationSpec):
+        assert spec.model == "organism"
         return
     assert spec.model.name == "organism"
     # Which demonstrations are shown makes no difference to the plan, and to rank recordings takes a while.
