@@ -19,6 +19,7 @@ from attnlens.models.library import Library, Reading
 from attnlens.run.batches import Batch
 from attnlens.run.folder import LOG
 from attnlens.run.item import Item
+from attnlens.run.plan import allow_cutting
 from attnlens.run.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Bench:
         model = self.spec.model
         held = _HELD.get(model.model_dump_json())
         if held is not None:
+            allow_cutting(held.front, self.spec)
             return held
         device = None if model.device == "auto" and not torch.cuda.is_available() else model.device
         lens = load(
@@ -112,6 +114,7 @@ class Bench:
             adapter=None if model.adapter is None else str(model.adapter),
         )
         ensure_checked(lens)
+        allow_cutting(lens.front, self.spec)
         _HELD[model.model_dump_json()] = lens
         return lens
 
@@ -177,6 +180,9 @@ class Bench:
                 "n_chars": int(dataset["n_chars"].values[0]),
                 "positions": int(dataset["positions"].values[0]),
             }
+            if self.spec.context.on_overflow == "cut-window":
+                lost = lens.encode(item.prompt).frames_lost
+                row |= {"frames_lost": lost[0], "target_frames_lost": lost[1]}
             if item.transcribed:
                 answer = self._written.answers.get(item.id) or self._answers(item, reading)
                 row |= {"transcription": answer.text, "ended": answer.ended}

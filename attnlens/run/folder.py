@@ -132,6 +132,8 @@ RESULTS = (
     "n_output_tokens",
     "n_chars",
     "positions",
+    "frames_lost",
+    "target_frames_lost",
     "error",
 )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnlens.context.build import build_prompt
 from attnlens.context.controls import CONTROLS, apply_control, parse_control
+from attnlens.context.encode import DoesNotFit
 from attnlens.context.prompt import Condition, Prompt
 from attnlens.context.retrieval import Query, Ranking, make
 from attnlens.context.templates import TEMPLATES
@@ -24,7 +25,7 @@ from attnlens.run.spec import RunSpec
 if TYPE_CHECKING:
     from attnlens.context.encode import FrontEnd
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "allow_cutting", "make_plan"]
 
 Tick = Callable[[str], None]
 
@@ -79,7 +80,9 @@ def make_plan(spec: RunSpec, *, front: FrontEnd | None = None, tick: Tick | None
         raise BadInput("there is no corpus to read", fix="name one in data.corpora, or pass --corpora")
     corpora = [find_corpus(name, on_bad=spec.data.on_bad) for name in spec.data.corpora]
     _distinct(corpora)
-    planner = _Planner(spec, PositionCounter(front or load_front_end(spec.model.name, revision=spec.model.revision)))
+    front = front or load_front_end(spec.model.name, revision=spec.model.revision)
+    allow_cutting(front, spec)
+    planner = _Planner(spec, PositionCounter(front))
     items = [item for corpus in corpora for item in planner.of(corpus, tick or (lambda _name: None))]
     planner.settle_controls()
     if not items:
@@ -198,10 +201,16 @@ class _Planner:
                 pair_order=context.pair_order,
                 seed=one.seed,
             )
-            longest = longest or self.counter.count(prompt)
-            if limit is None or self.counter.count(prompt) + reserve <= limit:
+            try:
+                positions = self.counter.count(prompt)
+            except DoesNotFit:
+                if context.on_overflow != "fewer-shots" or not count:
+                    raise
+                continue
+            longest = longest or positions
+            if limit is None or positions + reserve <= limit:
                 return prompt
-            if context.on_overflow == "refuse":
+            if context.on_overflow != "fewer-shots":
                 break
         raise BadInput(
             f"the prompt for {one.target.id!r} does not fit into the model's context",
@@ -223,6 +232,19 @@ class _Planner:
             transcribed=prompt.condition in self.spec.decoding.conditions,
         )
         return item_id(item, self.spec)
+
+
+def allow_cutting(front: Any, spec: RunSpec) -> None:
+    """Tell a front end with a window whether recordings may be cut at its end; refuse to cut where there is none."""
+    cut = spec.context.on_overflow == "cut-window"
+    if cut and not hasattr(front, "overflow"):
+        raise BadInput(
+            f"{spec.model.name} has no window to cut recordings at",
+            given="context.on_overflow: cut-window",
+            fix="choose refuse or fewer-shots",
+        )
+    if hasattr(front, "overflow"):
+        front.overflow = "cut" if cut else "refuse"
 
 
 def _with_corpora(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -125,8 +125,9 @@ class ContextSpec(_Part):
     controls: Names = ("mismatched-pairs",)
     """Changes that should destroy the effect under study; the clean run is always included. Options follow the name:
     `gold-inserted:slot=3:what=text`, `other-language:other=maori`."""
-    on_overflow: Literal["refuse", "fewer-shots"] = "refuse"
-    """What happens to a prompt longer than the model's context."""
+    on_overflow: Literal["refuse", "fewer-shots", "cut-window"] = "refuse"
+    """What happens to a prompt longer than the model's context. `cut-window` cuts recordings at the end of Whisper's
+    window of 30 s and counts the frames that every item lost."""
 
 
 class TracingSpec(_Part):

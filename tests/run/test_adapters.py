@@ -8,10 +8,15 @@ import pytest
 import torch
 
 from attnlens.cli.main import run
+from attnlens.data.corpus import Corpus
+from attnlens.data.utterance import Utterance
 from attnlens.errors import BadInput
 from attnlens.run.adapters import adapter_specs, open_compared, parse_adapters
+from attnlens.run.carry_out import run_spec
+from attnlens.run.folder import RunFolder
+from attnlens.run.plan import make_plan
 from attnlens.run.spec import RunSpec
-from attnlens.testing import tiny
+from attnlens.testing import clip, tiny
 
 FLAGS = ("--model", "tiny:qwen3-asr", "--corpora", "synthetic", "--conditions", "asr,micl", "--shots", "1")
 SETS = ("data.limit=4", "decoding.max_new_tokens=2", "decoding.conditions=asr", "execution.after=[]")
@@ -70,3 +75,34 @@ def test_comparisons_that_are_none_are_refused(given: str) -> None:
 def test_adapters_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no adapter 'xft'"):
         adapter_specs(RunSpec(), {"base": "none", "xft": str(tmp_path)})
+
+
+def long(target: float) -> Corpus:
+    pool = tuple(Utterance(f"p{n}", clip(seconds=12.0, seed=n), f"ka{n}", "xx") for n in range(3))
+    return Corpus("long", "xx", {"pool": pool, "test": (Utterance("t", clip(seconds=target, seed=9), "su", "xx"),)})
+
+
+def test_frames_lost_to_whispers_window_are_refused_or_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("attnlens.run.plan.find_corpus", lambda name, **_: long(10.0))
+    wanted = {"conditions": "micl", "shots": "1,2", "retriever": "first", "controls": []}
+
+    def spec(**context: str) -> RunSpec:
+        return RunSpec(
+            model={"name": "tiny:whisper"},
+            data={"corpora": "long"},
+            context={**wanted, **context},
+            decoding={"conditions": []},
+            execution={"after": []},
+        )
+
+    with pytest.raises(BadInput, match="longer together than Whisper's window"):
+        make_plan(spec())
+    fewer = make_plan(spec(on_overflow="fewer-shots"))
+    assert [(item.asked, item.prompt.shots) for item in fewer.items] == [(1, 1), (2, 1)]
+    outcome = run_spec(spec(on_overflow="cut-window"), tmp_path / "run")
+    rows = RunFolder(outcome.folder).read_items()
+    assert [(row["frames_lost"], row["target_frames_lost"]) for row in rows] == [("0", "0"), ("200", "200")]
+    with pytest.raises(BadInput, match="no window to cut"):
+        make_plan(
+            RunSpec(model={"name": "tiny:voxtral"}, data={"corpora": "long"}, context={"on_overflow": "cut-window"})
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -276,3 +277,22 @@ def test_the_cost_is_told_first_and_changes_nothing(
     said = " ".join(capsys.readouterr().err.split())
     assert "parameters are trained; about" in said
     assert said.index("of memory") < said.index("a batch, so about")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_spec_of_recipes_and_open_questions_is_read(path: Path) -> None:
+    from attnlens.context.retrieval import make
+    from attnlens.run.load import load_spec
+
+    keys = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "languages" in keys:
+        return
+    if "recipe" in keys:
+        spec = read_train_spec(path)
+        assert spec.options["model"]
+        return
+    make(load_spec(path).context.retriever)
+    for command in re.findall(r"in (.+); do", path.read_text(encoding="utf-8")):
+        for name in command.split():
+            if name.split(":")[0] in {"kl", "audio", "ticl", "random"}:
+                make(name)
