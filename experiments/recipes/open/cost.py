@@ -2,8 +2,8 @@
 
     python experiments/recipes/open/cost.py organism --corpus attnlens/organism/files/corpora/guarani --shots 0 1 2 4 8
 
-Each prompt is read from nothing, recordings included, as for a first answer. Medians over the utterances. Memory is what
-a GPU held at its peak; on a CPU, by how much the process's peak grew.
+Each prompt is read from nothing, recordings included, as for a first answer. Medians over the utterances. Memory is
+what a GPU held at its peak; on a CPU, by how much the process's peak grew.
 """
 
 from __future__ import annotations
