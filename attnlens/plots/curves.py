@@ -12,7 +12,7 @@ from attnlens.errors import BadInput, UnknownName
 from attnlens.plots.bands import LEVEL, band
 from attnlens.plots.inputs import by_label, columns, only, table
 from attnlens.plots.lines import caption, legend, line
-from attnlens.plots.style import CONDITION_COLOURS, CONTROL, CYCLE, MARKERS, Size, styled
+from attnlens.plots.style import CONDITION_COLOURS, CONTROL, CYCLE, INK, MARKERS, Size, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ METRICS = {
     "cer": "character error rate",
 }
 FROM_TRACE = ("perplexity", "bits-per-character")
-NBEST = {"oracle": "#009e73", "anti-oracle": "#b3404a", "random": CONTROL}
+NBEST = {"oracle": INK, "anti-oracle": "#b3404a", "random": CONTROL}
 
 
 def shots_curve(

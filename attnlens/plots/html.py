@@ -21,6 +21,10 @@ __all__ = ["embedded", "figure_html", "shown_number", "table_html"]
 OWN = {INK: "ink", RULE: "rule", AUDIO: "audio", CYCLE[0]: "line", CONDITION_COLOURS["micl"]: "micl"}
 """Colours that a dark page shows lighter, by the name of its own."""
 MOST_ROWS = 2_000
+AT_ONCE = 30
+"""Rows beyond which a table is folded up until somebody asks for it, or prints the page."""
+LONG = 40
+"""Characters beyond which a text may be broken into lines."""
 
 
 def embedded(value: Any) -> str:
@@ -63,7 +67,7 @@ def inlined(svg: str, name: str, caption: str) -> str:
 
 
 def table_html(table: pd.DataFrame, name: str) -> str:
-    """Return a table whose columns sort; numbers to four digits, with all of theirs on hovering."""
+    """Return a table whose columns sort, folded up where long; numbers to four digits, all of theirs on hovering."""
     numeric = {column: table[column].dtype.kind in "iuf" for column in table.columns}
     heads = "".join(
         f'<th scope="col"{" class=n" if numeric[column] else ""}>'
@@ -76,10 +80,12 @@ def table_html(table: pd.DataFrame, name: str) -> str:
         + "</tr>"
         for row in table.head(MOST_ROWS).itertuples(index=False, name=None)
     )
-    more = f"; the first {MOST_ROWS:,} of {len(table):,} rows" if len(table) > MOST_ROWS else ""
+    more = f"the first {MOST_ROWS:,} of {len(table):,} rows" if len(table) > MOST_ROWS else f"{len(table):,} rows"
+    opened = " open" if len(table) <= AT_ONCE else ""
     return (
-        f'<div class="wide"><table class="sortable"><caption>{escape(name)}{more}</caption>'
-        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<details{opened}><summary>{escape(name)} <small>{more}</small></summary>"
+        f'<div class="wide"><table class="sortable"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+        "</details>"
     )
 
 
@@ -100,4 +106,5 @@ def _cell(value: Any, *, numeric: bool) -> str:
         told = "" if np.isnan(number) else repr(number)
         return f'<td class="n" data-v="{told}" title="{told}">{shown_number(number)}</td>'
     said = "" if value is None or (isinstance(value, float) and np.isnan(value)) else str(value)
-    return f"<td><bdi>{escape(said)}</bdi></td>"
+    kind = ' class="long"' if len(said) > LONG else ""
+    return f"<td{kind}><bdi>{escape(said)}</bdi></td>"

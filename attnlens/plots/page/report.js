@@ -29,6 +29,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }));
 }
 
+// What is folded up is printed all the same.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+
 // --- the explorer ---------------------------------------------------------------------------------------------------
 async function unpacked(text, Kind) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
