@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from attnlens.errors import BadInput
+from attnlens.stats.findings import Finding, Findings
+from attnlens.stats.judge import ALPHA
 from attnlens.stats.rank import RankCorrelation, rank_correlation
 
 if TYPE_CHECKING:
@@ -30,6 +32,31 @@ class Faithfulness:
 
     def __getitem__(self, measure: str) -> RankCorrelation:
         return self.found[measure]
+
+    def findings(self) -> Findings:
+        """Say in sentences which measure foretells the effect: supported where interval and null exclude a rho of 0."""
+        found = []
+        for name, one in self.found.items():
+            # Without utterances the interval is over heads alone, and says nothing of other prompts.
+            holds = (
+                self.utterances > 0 and one.test.p <= ALPHA and bool(one.interval.excludes()) and math.isfinite(one.rho)
+            )
+            said = "foretells" if one.rho > 0 else "foretells by its absence"
+            found.append(
+                Finding(
+                    name=f"faithfulness {name}",
+                    claim=f"A head's {name.replace('_', ' ')} {said} what its loss costs.",
+                    statistic="Spearman rho",
+                    estimate=one.rho if math.isfinite(one.rho) else None,
+                    low=float(one.interval.low),
+                    high=float(one.interval.high),
+                    p=float(one.test.p),
+                    n=self.utterances,
+                    verdict="supported" if holds else "inconclusive",
+                    why=f"{one.cells} heads",
+                )
+            )
+        return Findings(tuple(found))
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per measure."""

@@ -14,6 +14,7 @@ from attnlens.context.prompt import Prompt
 from attnlens.context.spans import Source
 from attnlens.errors import BadInput, UnknownName, listing
 from attnlens.evidence.copying import copy_scores
+from attnlens.evidence.edges import Edge, edge
 from attnlens.evidence.faithfulness import Faithfulness, faithfulness
 from attnlens.evidence.progress import shown
 from attnlens.models.clips import reusing_clips
@@ -133,6 +134,7 @@ def search_heads(
     sources: Sequence[Source] = ("demo_audio", "demo_text"),
     queries: Sequence[Source] = ("output",),
     fill: Fill = "mean",
+    cut: str | Edge | None = None,
     tick: Callable[[], None] | None = None,
 ) -> HeadSearch:
     """Rank all heads by mass, contribution, logit effect, copying, and by what the answer costs without them.
@@ -147,6 +149,9 @@ def search_heads(
         Rows at which a head is taken away; of the output, those that predict it.
     fill
         What a lost head puts out: its mean over those rows in the *other half* of the prompts, or ``zero``.
+    cut
+        An edge, such as ``output -> demo_text``: a head then loses that edge alone instead of its output, and the
+        effect is that of the knockout. ``queries`` and ``fill`` do not matter then.
     tick
         Told after each prompt; without it a bar is shown.
 
@@ -161,7 +166,8 @@ def search_heads(
         raise BadInput("there is nothing to read", given="no prompts", fix="pass at least one")
     if fill not in ("mean", "zero"):
         raise UnknownName.among("value of a lost head", fill, ["mean", "zero"])
-    if fill == "mean" and len(listed) < 2:  # noqa: PLR2004
+    lost_edge = None if cut is None else edge(cut)
+    if fill == "mean" and lost_edge is None and len(listed) < 2:  # noqa: PLR2004
         raise BadInput("a mean is taken from other prompts", given="1 prompt", fix="pass at least 2, or fill='zero'")
     trace = lens.trace(listed, measures=("mass", "contribution", "logit_effect"))
     absent = [name for name in sources if not float(trace["tokens"].sel(source=name).max())]
@@ -177,7 +183,7 @@ def search_heads(
         for name in ("mass", "contribution", "logit_effect")
     }
     maps |= copy_scores(lens, listed)
-    lost = _Losses(lens, listed, tuple(queries), fill)
+    lost = _Losses(lens, listed, tuple(queries), "zero" if lost_edge else fill, lost_edge)
     costs = np.zeros((len(listed), lens.n_layers, lens.n_heads))
     with reusing_clips(lens):
         for place in shown(range(len(listed)), "taking heads away", tick):
@@ -196,8 +202,10 @@ def search_heads(
 class _Losses:
     """What prompts cost without some heads."""
 
-    def __init__(self, lens: SpeechLM, prompts: Sequence[Prompt], queries: tuple[Source, ...], fill: Fill) -> None:
-        self.lens, self.prompts, self.queries = lens, list(prompts), queries
+    def __init__(
+        self, lens: SpeechLM, prompts: Sequence[Prompt], queries: tuple[Source, ...], fill: Fill, cut: Edge | None
+    ) -> None:
+        self.lens, self.prompts, self.queries, self.cut = lens, list(prompts), queries, cut
         encoded = [lens.encode(one, one.target.text) for one in self.prompts]
         self.tokens = np.array([len(one.spans.positions("output")) for one in encoded], dtype=np.float64)
         self.donors: list[dict[int, Any]] = [{}, {}]
@@ -225,12 +233,20 @@ class _Losses:
     def _edits(self, replay: Replay, half: int, heads: Sequence[tuple[int, int]]) -> list[Edit]:
         import torch
 
-        from attnlens.capture.edits import AblateHeads
+        from attnlens.capture.edits import AblateHeads, Knockout
 
-        flags = torch.as_tensor(query_flags(replay.encoded, self.queries), device=self.lens.device)[None]
         edits: list[Edit] = []
-        for layer in sorted({layer for layer, _ in heads}):
-            here = tuple(sorted(head for at, head in heads if at == layer))
+        by_layer = {at: tuple(sorted(head for layer, head in heads if layer == at)) for at in {at for at, _ in heads}}
+        if self.cut is not None:
+            ends = self.cut.flags(replay.encoded)
+            if ends is None:
+                return []
+            rows, keys = (torch.as_tensor(one, device=self.lens.device)[None] for one in ends)
+            return [
+                Knockout(queries=rows, keys=keys, layers=(at,), heads=here) for at, here in sorted(by_layer.items())
+            ]
+        flags = torch.as_tensor(query_flags(replay.encoded, self.queries), device=self.lens.device)[None]
+        for layer, here in sorted(by_layer.items()):
             donor = self.donors[half].get(layer)
             value: Any = "zero" if donor is None else donor[list(here)]
             edits.append(AblateHeads(layers=(layer,), heads=here, value=value, queries=flags))

@@ -139,7 +139,7 @@ def _by_utterance(dataset: xr.Dataset, statistic: Statistic) -> Numbers:
 def _costs(dataset: xr.Dataset, *, draws: int, seed: int) -> Iterator[Finding]:
     cells = _cells(dataset)
     base = cells.get(("asr", 0, "none")) or next((cells[key] for key in sorted(cells) if key[1:] == (0, "none")), None)
-    claims = [*_helps(cells, base), *_controls(cells)]
+    claims = [*_helps(cells, base), *_controls(cells), *_interventions(dataset, cells)]
     if not claims:
         raise BadInput("the run has nothing to compare: no items without demonstrations and no controls")
     yield from judge(claims, seed=seed)
@@ -204,6 +204,25 @@ def _controls(cells: Mapping[tuple[str, int, str], Cell]) -> Iterator[Claim]:
         )
 
 
+def _interventions(dataset: xr.Dataset, cells: Mapping[tuple[str, int, str], Cell]) -> Iterator[Claim]:
+    for name in dict.fromkeys(str(one) for one in dataset["intervention"].values.tolist()):
+        if name == "none":
+            continue
+        edited = _cells(dataset, intervention=name)
+        both = [key for key in edited if key in cells and key[2] == "none"]
+        if not both:
+            continue
+        condition, shots, _ = key = max(both, key=lambda key: (key[0] == "micl", key[1]))
+        _, costs, per = _difference(edited[key], cells[key])
+        yield Claim(
+            name=f"intervention {name}",
+            claim=f"What {name} takes away is used ({condition}, {shots} shots).",
+            statistic=f"{BITS} more",
+            values=costs,
+            per=per,
+        )
+
+
 def _most(cells: Mapping[tuple[str, int, str], Cell]) -> dict[str, int]:
     """Return the largest number of shots of each condition."""
     found: dict[str, int] = {}
@@ -213,13 +232,13 @@ def _most(cells: Mapping[tuple[str, int, str], Cell]) -> dict[str, int]:
     return found
 
 
-def _cells(dataset: xr.Dataset) -> dict[tuple[str, int, str], Cell]:
+def _cells(dataset: xr.Dataset, *, intervention: str = "none") -> dict[tuple[str, int, str], Cell]:
     """Return bits and characters of each utterance, means over its seeds, by condition, shots and control."""
-    untouched = dataset["intervention"].values == "none"
+    wanted = dataset["intervention"].values == intervention
     names = ("condition", "shots", "control", "utterance", "nll", "n_chars")
     sums: dict[tuple[str, int, str], dict[str, list[tuple[float, float]]]] = {}
-    for clean, row in zip(untouched, zip(*(dataset[name].values.tolist() for name in names), strict=True), strict=True):
-        if clean:
+    for kept, row in zip(wanted, zip(*(dataset[name].values.tolist() for name in names), strict=True), strict=True):
+        if kept:
             condition, shots, control, utterance, nll, characters = row
             cell = sums.setdefault((condition, shots, control_name(control)), {})
             cell.setdefault(str(utterance), []).append((nll / math.log(2), characters))

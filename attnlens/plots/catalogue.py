@@ -140,6 +140,8 @@ def _heads_mass(source: str) -> Maker:
 def _beside(figure: Drawing, source: Source) -> Drawing:
     """Say beside masses how well mass foretells what a cut costs, where the run has measured that."""
     rows = source.tables.get("faithfulness")
+    if rows is None:
+        figure.caption += " How well mass foretells what a cut costs was not measured here (`attnlens ablate` does)."
     if rows is not None and "mass" in set(rows.get("measure", ())):
         row = rows[rows["measure"] == "mass"].iloc[0]
         figure.caption += (
@@ -164,7 +166,7 @@ def _sources_by_layer(sources: Sources, /, *, view: str | None, size: Size) -> D
 
 
 def _demos_by_layer(sources: Sources, /, *, view: str | None, size: Size) -> Drawing:
-    return layer_demo(_with_pairs(sources[0].traces), size=size)
+    return _beside(layer_demo(_with_pairs(sources[0].traces), size=size), sources[0])
 
 
 def _demos_by_control(sources: Sources, /, *, view: str | None, size: Size) -> Drawing:
@@ -193,13 +195,14 @@ def _composition(sink: Any) -> Maker:
         condition = "micl" if "micl" in dataset["condition"].values else None
         with_demos = dataset["shots"].values > 0
         shots = sorted(set(dataset["shots"].values[with_demos].tolist())) or None
-        return source_composition(dataset, sink=sink, condition=condition, shots=shots, size=size)
+        drawn = source_composition(dataset, sink=sink, condition=condition, shots=shots, size=size)
+        return _beside(drawn, sources[0])
 
     return draw
 
 
 def _position(sources: Sources, /, *, view: str | None, size: Size) -> Drawing:
-    return demo_position(_with_pairs(sources[0].traces), size=size)
+    return _beside(demo_position(_with_pairs(sources[0].traces), size=size), sources[0])
 
 
 def _shots(metric: Any) -> Maker:

@@ -96,7 +96,10 @@ def run_ablation(spec: AblationSpec, folder: Path | str, *, tell: Tell | None = 
         tables["knockout"] = table.knockouts()
     tables |= _label_nulls(trace)
     if spec.heads == "on":
-        tables |= _heads(lens, prompts, said)
+        found, told = _heads(lens, prompts, said)
+        tables |= found
+        # In a model that uses nothing there is nothing to foretell: what correlates there is arithmetic.
+        findings += [told] if findings[0].supported else []
     if spec.sinks == "on":
         from attnlens.evidence.sinks import find_sinks
 
@@ -139,17 +142,19 @@ def _ablations(
     return Ablations(**{**vars(first), "effects": effects}) if len(parts) > 1 else first
 
 
-def _heads(lens: SpeechLM, prompts: Sequence[Prompt], said: Tell) -> dict[str, pd.DataFrame]:
+def _heads(lens: SpeechLM, prompts: Sequence[Prompt], said: Tell) -> tuple[dict[str, pd.DataFrame], Findings]:
     from attnlens.evidence.heads import search_heads
 
     said("taking heads away")
     search = search_heads(lens, prompts)
     said("taking heads away together")
-    return {
+    faithful = search.faithfulness()
+    tables = {
         "head_effects": search.to_frame(),
-        "faithfulness": search.faithfulness().to_frame(),
+        "faithfulness": faithful.to_frame(),
         "cumulative": search.cumulative(),
     }
+    return tables, faithful.findings()
 
 
 def _label_nulls(trace: Any) -> dict[str, pd.DataFrame]:

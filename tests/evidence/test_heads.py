@@ -28,6 +28,15 @@ def test_effects_are_those_of_the_lens(found: HeadSearch, lens: SpeechLM, prompt
     np.testing.assert_allclose(found.maps["mass"][:2], mass, atol=1e-6)
 
 
+def test_one_edge_of_one_head_can_be_cut(lens: SpeechLM, prompts: list[Prompt]) -> None:
+    two = prompts[:2]
+    found = search_heads(lens, two, cut="output -> demo_text")
+    clean = lens.trace(two).nll.values
+    with lens.knockout(queries="output", keys="demo_text", layers=[1], heads=[3]):
+        lost = lens.trace(two).nll.values
+    np.testing.assert_allclose(found.maps["effect"][:, 1, 3], (lost - clean) / found.tokens, atol=1e-4)
+
+
 def test_means_come_from_the_other_half(lens: SpeechLM, prompts: list[Prompt]) -> None:
     four = prompts[:4]
     mean = search_heads(lens, four, fill="mean")
@@ -86,6 +95,7 @@ def test_faithfulness_ranks_measures_and_falls_back_to_cells(found: HeadSearch) 
     told = found.faithfulness()
     assert set(told.to_frame()["measure"]) == {"mass", "contribution", "logit_effect", "copy", "induction"}
     assert told.utterances == 4
+    assert [one.name for one in told.findings()] == [f"faithfulness {name}" for name in told.found]
     effect = found.maps["effect"]
     perfect = faithfulness({"itself": effect}, effect)
     assert perfect["itself"].rho == pytest.approx(1)

@@ -58,6 +58,14 @@ def test_preference_of_heads_without_one_is_not_supported() -> None:
     assert "length alone would give" in found["preference by mass"].claim
 
 
+def test_interventions_of_a_run_are_told() -> None:
+    cut = cell("micl", "none", 3.0, seed=4)
+    cut = cut.assign_coords(intervention=("item", ["knockout(output->demo_text,mask)"] * cut.sizes["item"]))
+    found = observed(run(cell("micl", "none", 2.0, seed=2), cut))
+    assert found["intervention knockout(output->demo_text,mask)"].verdict == "supported"
+    assert found["preference"].n == 10
+
+
 def test_what_lacks_says_so() -> None:
     found = observed(trace(items=8))
     assert found["costs"].verdict == "inconclusive"
