@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attnlens.asr.ngram import Gram, NGram
+from attnlens.asr.pieces import MARK
 from attnlens.asr.symbols import BEGIN, SPACE, UNKNOWN, SymbolUnit
 from attnlens.errors import BadInput
 
@@ -49,7 +50,7 @@ def read_arpa(path: Path | str, *, unit: SymbolUnit | None = None, name: str | N
     ----------
     unit
         What its symbols are. ARPA files do not say; None takes a model that knows ``<space>`` for one of characters,
-        and any other for one of words.
+        one with symbols that begin with ``▁`` for one of pieces, and any other for one of words.
     name
         What tables call it; by default the file's name.
     """
@@ -65,7 +66,8 @@ def read_arpa(path: Path | str, *, unit: SymbolUnit | None = None, name: str | N
     probabilities, backoffs = zip(*(reader.section(n, size) for n, size in enumerate(sizes, start=1)), strict=True)
     reader.expect("\\end\\")
     if unit is None:
-        unit = "characters" if (SPACE,) in probabilities[0] else "words"
+        marked = any(symbol.startswith(MARK) for (symbol,) in probabilities[0])
+        unit = "characters" if (SPACE,) in probabilities[0] else "pieces" if marked else "words"
     return NGram(unit, probabilities, backoffs, name or path.stem)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from attnlens.asr.ngram import NGram
 from attnlens.asr.symbols import SPACE, SymbolUnit
 from attnlens.data.normalise import clusters
 from attnlens.errors import BadInput
@@ -76,7 +77,9 @@ class Follower:
 
     def __init__(self, lm: BeamLM, pieces: Iterable[str]) -> None:
         self.lm = lm
-        self.words = lm.unit == "words"
+        self.words = lm.unit != "characters"
+        # A model of pieces is told a word piece by piece, once the word is whole.
+        self.cut: Callable[[str], list[str]] = lm.symbols_of if isinstance(lm, NGram) and lm.unit == "pieces" else _one
         # A mark after a letter is one cluster with it.
         self.waits = self.words or any(len(clusters("a" + one)) == 1 for piece in pieces for one in piece)
 
@@ -116,8 +119,10 @@ class Follower:
         if written.space and not self.words:
             gained, state = self._step(state, SPACE)
             score, units = score + gained, units + 1
-        gained, state = self._step(state, symbol)
-        return Written(state, score + gained, units + 1)
+        for part in self.cut(symbol):
+            gained, state = self._step(state, part)
+            score, units = score + gained, units + 1
+        return Written(state, score, units)
 
     def _step(self, state: Hashable, symbol: str) -> tuple[float, Hashable]:
         score, following = self.lm.step(state, symbol)
@@ -132,3 +137,7 @@ class Follower:
                 fix="return natural logarithms of probabilities",
             )
         return min(score, 0.0)
+
+
+def _one(symbol: str) -> list[str]:
+    return [symbol]

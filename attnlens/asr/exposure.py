@@ -106,7 +106,11 @@ class Ledger:
         for name, counts in self.leaks.items():
             found = [f"{count} {kind}" for kind, count in counts.items() if count]
             rows.append(
-                {**blank, "component": f"splits of {name}", "said": f"shared: {', '.join(found) or 'nothing found'}"}
+                {
+                    **blank,
+                    "component": f"splits of {name}",
+                    "said": f"splits of {name} share: {', '.join(found) or 'nothing found'}",
+                }
             )
         return rows
 

@@ -39,6 +39,11 @@ class KenLM:
             ) from None
         if not Path(path).is_file():
             raise BadInput(f"there is no model {path}", fix="check the path")
+        if unit == "pieces":
+            raise BadInput(
+                "pieces of words are learnt with a model, and a KenLM file has none",
+                fix="read the ARPA file with read_arpa, or pass unit='words' or 'characters'",
+            )
         self.unit = unit
         self.name = name or Path(path).stem
         try:

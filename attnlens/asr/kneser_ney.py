@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from attnlens.asr.ngram import Gram, NGram
+from attnlens.asr.pieces import learn_pieces
 from attnlens.asr.symbols import BEGIN, END, UNKNOWN, SymbolUnit, symbols
 from attnlens.errors import BadInput, UnknownName
 
@@ -16,6 +17,7 @@ __all__ = ["Discount", "train_ngram"]
 Discount = Literal["modified", "single"]
 FALLBACK = (0.5, 1.0, 1.5)
 _ORDER = 5
+PIECES = 500
 
 
 def train_ngram(
@@ -23,6 +25,7 @@ def train_ngram(
     *,
     order: int = _ORDER,
     unit: SymbolUnit = "characters",
+    pieces: int = PIECES,
     discount: Discount = "modified",
     name: str | None = None,
 ) -> NGram:
@@ -33,6 +36,8 @@ def train_ngram(
 
     Parameters
     ----------
+    pieces
+        How many pieces of words a model of pieces has at most.
     discount
         ``modified``: three discounts per order, for n-grams seen once, twice and more often. ``single``: one per order.
         Where an order has too few n-grams to estimate them, 0.5, 1 and 1.5 stand there (0.5 for ``single``), and
@@ -48,7 +53,8 @@ def train_ngram(
         raise BadInput("the order of a model is a count of symbols", given=f"order={order}", fix="pass 1 or more")
     if discount not in get_args(Discount):
         raise UnknownName.among("discount", discount, get_args(Discount))
-    sequences = [[BEGIN, *symbols(text, unit), END] for text in texts if text.strip()]
+    known = learn_pieces(texts, size=pieces) if unit == "pieces" else frozenset()
+    sequences = [[BEGIN, *symbols(text, unit, pieces=known), END] for text in texts if text.strip()]
     if not sequences:
         raise BadInput(
             "there is no text to train on", given=f"{len(texts)} texts, all empty", fix="pass transcripts of the pool"

@@ -62,6 +62,17 @@ class NGram:
         """The state before the first symbol."""
         return (BEGIN,)[: self.order - 1]
 
+    @cached_property
+    def pieces(self) -> frozenset[str]:
+        """The pieces of words that a model of pieces knows; empty for others."""
+        if self.unit != "pieces":
+            return frozenset()
+        return frozenset(symbol for symbol in self.vocabulary if symbol not in (END, UNKNOWN))
+
+    def symbols_of(self, text: str) -> list[str]:
+        """Return a text as this model reads it."""
+        return symbols(text, self.unit, pieces=self.pieces)
+
     def known(self, symbol: str) -> str:
         """Return the symbol, or the unknown one in its stead."""
         return symbol if (symbol,) in self.probabilities[0] else UNKNOWN
@@ -117,4 +128,4 @@ class NGram:
                 given=f"{len(demonstrations)} texts",
                 fix="train it on them, or use a causal language model",
             )
-        return [self.score_symbols(symbols(text, self.unit)) for text in texts]
+        return [self.score_symbols(self.symbols_of(text)) for text in texts]

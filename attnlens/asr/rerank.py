@@ -167,7 +167,7 @@ def rerank_language(
 def _rerank_by_ngram(desk: _Desk, part: NgramPart, test: _Heard, dev: _Heard) -> None:
     """Re-rank with an n-gram model of the pool's texts, and decode with it in the beam."""
     texts = [desk.same(one.text) for one in desk.corpus.pool]
-    ngram = train_ngram(texts, order=part.order, unit=part.unit, name="n-gram")
+    ngram = train_ngram(texts, order=part.order, unit=part.unit, pieces=part.pieces, name="n-gram")
     desk.scored["n-gram"] = score_candidates(test.lists, ngram)
     if dev.utterances:
         dev_scored = score_candidates(dev.lists, ngram)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from attnlens.asr.exposure import TrainedOn
 from attnlens.asr.repetition import GUARDS
 from attnlens.asr.selection import RULES
+from attnlens.asr.symbols import SymbolUnit
 from attnlens.context.controls import parse_control
 from attnlens.context.prompt import Condition, Order
 from attnlens.context.retrieval import RETRIEVERS
@@ -76,7 +77,9 @@ class NgramPart(_Part):
     """An n-gram model of the pool's texts, as a re-ranker and in the beam."""
 
     order: Count = 5
-    unit: Literal["words", "characters"] = "characters"
+    unit: SymbolUnit = "characters"
+    pieces: Count = 500
+    """How many pieces of words a model of the unit `pieces` has at most."""
     joint_weights: tuple[float, ...] = (0.3, 0.6, 1.0)
     """Weights tried on dev for joint decoding; without dev the middle one stands."""
     joint_bonuses: tuple[float, ...] = (0.0, 0.5)

@@ -117,6 +117,7 @@ def _rows(
     from attnlens.asr.selection import choose, make_rule
     from attnlens.context.build import build_prompt
     from attnlens.context.retrieval.base import Query, retrieve
+    from attnlens.models.clips import reusing_clips
 
     lists = None if acoustic is None else load_acoustic(acoustic).nbest(asked, n=n)
     heard = [None if lists is None or not len(lists[place]) else lists[place].best.text for place in range(len(asked))]
@@ -127,7 +128,8 @@ def _rows(
         prompt = build_prompt(one, shown, condition="micl" if shown else "asr")
         row: dict[str, Any] = {"id": one.id, "demonstrations": list(ranking.ids)}
         if lists is None:
-            answer = write_transcript(lens, prompt, guard=guard)
+            with reusing_clips(lens):
+                answer = write_transcript(lens, prompt, guard=guard)
             yield {**row, "text": " ".join(answer.text.split()), "ended": answer.ended}
         else:
             [candidates], _ = score_lists(lens, [prompt], [lists[place]])

@@ -133,13 +133,13 @@ class _Run:
                 time.monotonic() - self.began > 60 * self.spec.minutes
             )
             last = number == self.spec.steps or word == "done" or paused
-            stop = False
+            stop = ""
             if number % self.spec.evaluate_every == 0 or last:
                 stop = self._evaluate(number)
             if number % self.spec.save_every == 0 or last or stop:
                 self._save()
             if stop or word == "done":
-                ended = "no better dev metric" if stop else "the recipe is done"
+                ended = stop or "the recipe is done"
                 break
             if paused and number < self.spec.steps:
                 ended = "time is up"
@@ -182,8 +182,8 @@ class _Run:
         self.stepping.step()
         return {**means, "norm": norm}
 
-    def _evaluate(self, number: int) -> bool:
-        """Measure, keep the best, and tell whether patience is at its end."""
+    def _evaluate(self, number: int) -> str:
+        """Measure, keep the best, and tell why training ends here, if it does."""
         import torch
 
         self.module.eval()
@@ -204,7 +204,11 @@ class _Run:
                 self.keeper.save_best(self._weights())
         else:
             self.at.stale += 1
-        return self.spec.patience is not None and self.at.stale >= self.spec.patience
+        enough = self.spec.enough
+        if enough is not None and (value <= enough if self.recipe.better == "lower" else value >= enough):
+            return "the dev metric is good enough"
+        stale = self.spec.patience is not None and self.at.stale >= self.spec.patience
+        return "no better dev metric" if stale else ""
 
     def _batches(self) -> Iterator[tuple[int, list[Any]]]:
         numbers = range(self.at.step + 1, self.spec.steps + 1)

@@ -72,6 +72,8 @@ class TrainSpec(_Part):
     evaluate_every: Positive = 100
     patience: Positive | None = None
     """Evaluations without a better dev metric before training stops."""
+    enough: float | None = None
+    """A dev metric that is good enough: training stops at the first evaluation that reaches it."""
     save_every: Positive = 100
     log_every: Positive = 25
     minutes: Rate | None = None
@@ -91,6 +93,8 @@ class TrainSpec(_Part):
         fields = self.model_dump(mode="json", exclude={"workers", "log_every", "device", "minutes"})
         if fields["optimiser"]["eps"] == EPSILON:
             del fields["optimiser"]["eps"]
+        if fields["enough"] is None:
+            del fields["enough"]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

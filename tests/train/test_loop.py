@@ -136,6 +136,15 @@ def test_patience_stops_a_run_that_gets_no_better(tmp_path: Path) -> None:
     assert (outcome.steps, outcome.best_step, outcome.ended) == (15, 5, "no better dev metric")
 
 
+def test_training_ends_where_dev_is_good_enough(tmp_path: Path) -> None:
+    whole = train(spec(steps=200, optimiser={"rate": 0.02}), tmp_path / "whole", recipe=Line())
+    assert whole.best is not None
+    outcome = train(spec(steps=200, optimiser={"rate": 0.02}, enough=2 * whole.best), tmp_path / "run", recipe=Line())
+    assert outcome.ended == "the dev metric is good enough"
+    assert outcome.steps == outcome.best_step < 200
+    assert spec().hash == spec(enough=None).hash != spec(enough=1.0).hash
+
+
 def test_a_recipe_may_end_the_run(tmp_path: Path) -> None:
     outcome = train(spec(), tmp_path / "run", recipe=Line(done_at=7))
     assert (outcome.steps, outcome.ended) == (7, "the recipe is done")
