@@ -1,11 +1,10 @@
-"""Runs the commands of a documentation page, one after another in one empty folder, and puts what they say under them.
+"""Runs the commands of a documentation page, in order, in one empty folder, and puts what they say under them.
 
     python experiments/docs/console.py docs/transcribe-a-new-language.md
-    python experiments/docs/console.py docs/transcribe-a-new-language.md --check     # only: does every command end well?
+    python experiments/docs/console.py docs/transcribe-a-new-language.md --check     # does every command end well?
 
-A block of the kind `console` holds commands after `$ `, with what they print on stdout below each. A command whose output is
-cut says so itself (`| head -5`). A block of another kind whose first line is `# file: NAME` is written into the folder before
-the commands behind it run.
+A block of the kind `console` holds commands after `$ `, with what they print on stdout below each. A block of another
+kind whose first line is `# file: NAME` is written into the folder before the commands behind it run.
 """
 
 from __future__ import annotations

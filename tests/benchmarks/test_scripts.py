@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -16,6 +18,13 @@ def test_the_gpu_benchmark_runs_on_a_toy() -> None:
     for shape in ("phi4", "qwen3-omni"):
         assert f"### {shape}, 256 tokens, 2 layers" in page.stdout
     assert page.stdout.count("| all rows, widened, by query groups |") == 2
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_walk_through_end_well() -> None:
+    words = ["experiments/docs/console.py", "docs/transcribe-a-new-language.md", "--check"]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_a_gpu_it_says_what_to_do() -> None:
