@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from attnlens.errors import BadInput, UnknownName, listing
+from attnlens.errors import BadInput, UnknownName, UnsupportedModel, listing
 from attnlens.models.adapters import ADAPTER
 
 if TYPE_CHECKING:
@@ -123,6 +124,12 @@ def places(lens: SpeechLM, name: str) -> tuple[str, ...]:
 
 
 def _require_room(lens: SpeechLM, spec: AdapterSpec) -> None:
+    if spec.kind != "none" and importlib.util.find_spec("peft") is None:
+        raise UnsupportedModel(
+            "adapters are trained with peft, which is not installed",
+            given=f"adapter.kind: {spec.kind}",
+            fix="pip install 'attnlens[train]', or train modules in full (kind: none)",
+        )
     if spec.kind == "own":
         if lens.adapter is None:
             raise BadInput(
