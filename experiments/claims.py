@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,13 +122,15 @@ def share_grows(folder: Path) -> Asked:
     return interval(100 * (many - few), unit="points of audio, 10 against 1")
 
 
-def prefers_audio(layer: int) -> Callable[[Path], Asked]:
-    def ask(folder: Path) -> Asked:
-        ds = chosen(folder, "10")[["mass", "tokens"]]
-        found = log_ratio(ds.mean("head", keep_attrs=True)).isel(query=0, layer=layer).values
-        return interval(-found.astype(float), unit="ln of density, audio over text")
-
-    return ask
+def prefers_audio(folder: Path, layer: int, *, per: Literal["mass", "token"]) -> Asked:
+    """Ask whether a layer prefers the demonstrations' audio: by mass, as the figure shows it, or per position."""
+    ds = chosen(folder, "10")[["mass", "tokens"]].mean("head", keep_attrs=True).isel(query=0, layer=layer)
+    if per == "token":
+        return interval(-log_ratio(ds).values.astype(float), unit="ln of density, audio over text")
+    mass = ds["mass"]
+    audio = mass.sel(source="demo_audio").values.astype(float)
+    text = mass.sel(source=["demo_text", "demo_label"]).sum("source").values.astype(float)
+    return interval(100 * (audio - text) / (audio + text), unit="points of audio ahead of text")
 
 
 def last_gets_most(folder: Path) -> Asked:
@@ -214,10 +217,22 @@ CLAIMS: Sequence[Claim] = (
         lambda at: share_grows(at / "table12"),
     ),
     Claim(
-        "The first layer prefers audio.", "Figure 1", "per token, 10 pairs", lambda at: prefers_audio(0)(at / "figure1")
+        "The first layer prefers audio.",
+        "Figure 1",
+        "by mass, 10 pairs",
+        lambda at: prefers_audio(at / "figure1", 0, per="mass"),
     ),
     Claim(
-        "The last layer prefers audio.", "Figure 1", "per token, 10 pairs", lambda at: prefers_audio(-1)(at / "figure1")
+        "The last layer prefers audio.",
+        "Figure 1",
+        "by mass, 10 pairs",
+        lambda at: prefers_audio(at / "figure1", -1, per="mass"),
+    ),
+    Claim(
+        "The same of the first layer, corrected for length.",
+        "not in the paper",
+        "per position, 10 pairs",
+        lambda at: prefers_audio(at / "figure1", 0, per="token"),
     ),
     Claim(
         "The last demonstration gets most.",

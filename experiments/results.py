@@ -161,6 +161,8 @@ def provenance() -> Iterator[str]:
     yield f"{count} run directories under `build/results`; `python -m experiments.results run` makes them"
 
 
+BASE = {name: {"model": "base"} for name in ("table3", "table5", "table12")}
+"""Where the paper has rows of several models, the organism stands beside the one that nobody tuned."""
 TITLES = {
     "perplexity": "perplexity",
     "wer": "WER %",
@@ -188,7 +190,7 @@ def paper_page(drawn: dict[str, str]) -> Iterator[str]:
         yield f"## {name.replace('table', 'Table ').replace('figure', 'Figure ')}: {table.title}"
         for folder in folders:
             try:
-                beside = put_beside(folder, f"paper:{name}")
+                beside = put_beside(folder, f"paper:{name}", only=BASE.get(name))
             except (FileNotFoundError, AttnlensError) as error:
                 yield ""
                 yield f"Not run: {type(error).__name__}."
