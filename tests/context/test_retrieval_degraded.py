@@ -16,16 +16,24 @@ def chosen(name: str, k: int = 4) -> list[tuple[str, ...]]:
     return [ranking.ids for ranking in retrieve(QUERIES, POOL, k=k, retriever=name, seed=3)]
 
 
-def test_a_larger_share_replaces_more_and_what_a_smaller_one_did() -> None:
+def test_a_larger_share_leaves_less_of_what_was_chosen() -> None:
     whole = chosen("text")
     assert chosen("degraded:of=text:share=0") == whole
+    assert chosen("degraded:of=text:share=1") == chosen("random")
     kept = []
-    for share in (0.25, 0.5, 0.75, 1):
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         mixed = chosen(f"degraded:of=text:share={share}")
         assert all(len(set(ids)) == 4 for ids in mixed)
-        kept.append({(q, p) for q, ids in enumerate(mixed) for p, one in enumerate(ids) if one == whole[q][p]})
-    assert kept[0] >= kept[1] >= kept[2] >= kept[3] == set()
-    assert len(kept[0]) > len(kept[2])
+        assert [ids[:2] for ids in mixed] == chosen(f"degraded:of=text:share={share}", k=2)
+        kept.append(
+            sum(
+                one == best
+                for ids, bests in zip(mixed, whole, strict=True)
+                for one, best in zip(ids, bests, strict=True)
+            )
+        )
+    assert kept == sorted(kept, reverse=True)
+    assert kept[0] > kept[2] > kept[4]
 
 
 def test_options_follow_the_name() -> None:

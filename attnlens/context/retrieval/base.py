@@ -60,7 +60,7 @@ RETRIEVERS: Registry[Callable[..., Retriever]] = Registry(
         "coverage": (f"{_HERE}.coverage:CoverageRetriever", "greedily covers the hypothesis's characters and n-grams"),
         "degraded": (
             f"{_HERE}.degraded:DegradedRetriever",
-            "another retriever (of=) with a share of its choices drawn by chance: what does quality buy?",
+            "another retriever (of=) with a share of its choices drawn by chance",
         ),
         "first": (f"{_HERE}.simple:FirstRetriever", "the first of the pool: the same examples for every target"),
         "kl": (f"{_HERE}.kl:KLRetriever", "least divergence of speech-encoder states (SMILE), in four variants"),

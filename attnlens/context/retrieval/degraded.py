@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnlens.context.retrieval.base import Query, Ranking, Retriever, Use, make
-from attnlens.context.retrieval.eligible import Duplicates, prepared
+from attnlens.context.retrieval.eligible import Duplicates
 from attnlens.context.retrieval.simple import chance_of
 from attnlens.data.cache import ArrayCache
 from attnlens.data.utterance import Utterance
@@ -19,10 +19,10 @@ __all__ = ["DegradedRetriever"]
 
 @dataclass(frozen=True, kw_only=True)
 class DegradedRetriever:
-    """Replace each choice of another retriever by a random one with probability ``share``.
+    """Replace choices of another retriever by random ones: each place takes the next of either that is not yet taken.
 
-    A place is kept or replaced by a number drawn for the target and that place alone: a larger share replaces what a
-    smaller one does and more, and fewer demonstrations are the first of more.
+    Which of the two is decided by a number drawn for the target and that place alone, so that a larger share asks
+    chance wherever a smaller one does, and fewer demonstrations are the first of more.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ class DegradedRetriever:
     def rank(self, queries: Sequence[Query], pool: Sequence[Utterance], *, k: int) -> list[Ranking]:
         """Return rankings; scores are the places alone, since chance has none."""
         chosen = self._made(self.of).rank(queries, pool, k=k)
-        other = self._made("random")
-        drawn = other.rank(queries, pool, k=min(2 * k, self._fewest(queries, pool, k)))
+        drawn = self._made("random").rank(queries, pool, k=k)
+        # Scores are the places alone, since chance has none.
         return [
             Ranking(self._mixed(query, best.ids, spare.ids), tuple(-float(place) for place in range(k)))
             for query, best, spare in zip(queries, chosen, drawn, strict=True)
@@ -65,13 +65,12 @@ class DegradedRetriever:
 
     def _mixed(self, query: Query, best: tuple[str, ...], drawn: tuple[str, ...]) -> tuple[str, ...]:
         chance = np.random.default_rng(chance_of(self.seed, f"degraded {query.utterance.id}")).random(len(best))
-        spare = iter([one for one in drawn if one not in best])
-        return tuple(next(spare, name) if chance[place] < self.share else name for place, name in enumerate(best))
+        taken: dict[str, None] = {}
+        for number in chance:
+            # Of k names fewer than k are taken, so both always have one left.
+            names = drawn if number < self.share else best
+            taken[next(name for name in names if name not in taken)] = None
+        return tuple(taken)
 
     def _made(self, name: str) -> Retriever:
         return make(name, seed=self.seed, duplicates=self.duplicates, cache=self.cache)
-
-    def _fewest(self, queries: Sequence[Query], pool: Sequence[Utterance], k: int) -> int:
-        """Return how many every query can be given: the pool, less what is the target's own."""
-        task = prepared(queries, pool, k=k, duplicates=self.duplicates, uses=frozenset())
-        return min((len(pool) - len(one) for one in task.excluded), default=k)
