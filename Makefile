@@ -16,8 +16,9 @@ help:  ## say what there is
 run: $(VENV)/.core  ## make the environment and run the main job: what does the embedded model use?
 	@$(BIN)/attnlens run
 
+# Files stay together, since their tests share what is slow to make; more processes would each load torch for little.
 test: $(VENV)/.dev browser  ## make the environment and pass the tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # The report is tested in a real browser. Only root can install one; without it those tests are skipped, and say so.
 browser:

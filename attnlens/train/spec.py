@@ -52,7 +52,7 @@ class TrainSpec(_Part):
     >>> TrainSpec(recipe="episodes", stepz=100)
     Traceback (most recent call last):
     attnlens.errors.UnknownName: unknown key of the training spec 'stepz'
-      present: accumulate, device, evaluate_every, ...
+      present: accumulate, device, enough, ...
       fix:     did you mean 'steps'?
     """
 
