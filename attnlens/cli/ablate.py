@@ -31,7 +31,7 @@ def ablate(
     Beside each stands what could refute it: random keys of equal count and equal mass, and the same ablation with
     another answer. Findings with verdicts, tables, traces and a report are left in the folder.
 
-    Example: `attnlens ablate experiments/evidence/organism.yaml --out runs/evidence`
+    Example: `attnlens ablate experiments/own/paths.yaml --out runs/evidence`
     """
     from attnlens.run.ablation import run_ablation
     from attnlens.run.ablation_spec import AblationSpec, read_ablation_spec

@@ -36,7 +36,7 @@ def ablate(
     windows: Windows = "all",
     how: Literal["mask", "zero"] = "mask",
     controls: Sequence[Beside] = BESIDE,
-    corpus: Corpus | None = None,
+    corpora: Sequence[Corpus] = (),
     seed: int = 0,
     tick: Callable[[], None] | None = None,
 ) -> Ablations:
@@ -56,8 +56,8 @@ def ablate(
     controls
         What stands beside: for cuts other keys at random, ``equal-count`` and ``equal-mass``; for all ``other-answer``,
         the same ablation with another utterance's reference, which should not cost as much.
-    corpus
-        Where controls of the prompt find other utterances.
+    corpora
+        Where controls of the prompt find other utterances of a target's language.
     tick
         Told after each prompt; without it a bar is shown.
 
@@ -77,7 +77,7 @@ def ablate(
         raise UnknownName.among("way to cut", how, ["mask", "zero"])
     chosen = _windows(windows, lens.n_layers)
     plan = [(one, layers) for one in wanted for layers in _layers_of(one, chosen, windows, lens.n_layers)]
-    bench = Bench(lens, listed, plan, how=how, controls=tuple(controls), corpus=corpus, seed=seed)
+    bench = Bench(lens, listed, plan, how=how, controls=tuple(controls), corpora=corpora, seed=seed)
     measured = [bench.measure(place) for place in shown(range(len(listed)), "ablating", tick)]
     return _table(bench, measured)
 

@@ -68,11 +68,12 @@ class Bench:
         *,
         how: Literal["mask", "zero"],
         controls: Sequence[Beside],
-        corpus: Corpus | None,
+        corpora: Sequence[Corpus],
         seed: int,
     ) -> None:
         self.lens, self.prompts, self.plan = lens, list(prompts), list(plan)
-        self.how, self.controls, self.corpus, self.seed = how, tuple(controls), corpus, seed
+        self.how, self.controls, self.seed = how, tuple(controls), seed
+        self.corpora = {one.language: one for one in corpora}
 
     def measure(self, place: int) -> Measured:
         """Measure the prompt at a place under everything."""
@@ -165,7 +166,8 @@ class _One:
         if name in CONDITIONS:
             return shown_as(self.prompt, name)
         CONTROLS.require(name)
-        return apply_control(self.prompt, name, seed=self.bench.seed, corpus=self.bench.corpus)
+        corpus = self.bench.corpora.get(self.prompt.target.language)
+        return apply_control(self.prompt, name, seed=self.bench.seed, corpus=corpus)
 
     def _cut(self, one: Cut, layers: Window) -> Cell:
         flags = one.edge.flags(self.encoded)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from attnlens.context.prompt import Prompt
 from attnlens.errors import BadInput, UnknownName
 from attnlens.evidence.progress import shown
+from attnlens.models.clips import reusing_clips
 from attnlens.models.reinitialised import reinitialised
 from attnlens.stats.findings import Findings
 from attnlens.stats.judge import Claim, judge
@@ -188,8 +189,9 @@ def _plan(modes: Sequence[Mode], chosen: Sequence[int], n_layers: int) -> Iterat
 def _traced(lens: SpeechLM, prompts: Sequence[Prompt]) -> xr.Dataset:
     import xarray as xr
 
-    # One at a time: a bar per draw would flicker over the bar of draws.
-    parts = [lens.trace(one, measures=("mass",)) for one in prompts]
+    with reusing_clips(lens):
+        # One at a time: a bar per draw would flicker over the bar of draws.
+        parts = [lens.trace(one, measures=("mass",)) for one in prompts]
     return xr.concat([one[["mass", "tokens"]] for one in parts], "item", coords="minimal", compat="override")
 
 

@@ -49,8 +49,8 @@ def reinitialised(lens: SpeechLM, layers: Sequence[int] | Literal["all"] = "all"
     weights = {id(one): one for module in modules for one in module.parameters() if one.is_floating_point()}
     kept = [(one, one.detach().clone()) for one in weights.values()]
     generator = torch.Generator().manual_seed(seed)
-    # What was made of a recording by other weights must not be taken for theirs.
-    clips = lens.__dict__.pop("_kept_clips", None)
+    # What was made of a recording by other weights must not be taken for theirs. The decoder's layers make none of it.
+    clips = lens.__dict__.pop("_kept_clips", None) if layers == "all" else None
     try:
         with torch.no_grad():
             for one, old in kept:
@@ -62,6 +62,7 @@ def reinitialised(lens: SpeechLM, layers: Sequence[int] | Literal["all"] = "all"
         with torch.no_grad():
             for one, old in kept:
                 one.copy_(old)
-        lens.__dict__.pop("_kept_clips", None)
+        if layers == "all":
+            lens.__dict__.pop("_kept_clips", None)
         if clips is not None:
             lens.__dict__["_kept_clips"] = clips

@@ -89,35 +89,49 @@ def run_ablation(spec: AblationSpec, folder: Path | str, *, tell: Tell | None = 
     said("tracing the clean prompts")
     trace = lens.trace(prompts, measures=("entropy", "received"), seed=spec.seed)
     _save(trace, path / "traces.zarr")
+    tables: dict[str, pd.DataFrame] = {}
+    (path / "tables").mkdir()
+
+    def keep(**frames: pd.DataFrame) -> None:
+        # Each as soon as it is there: what comes after may take long, and be stopped.
+        for name, frame in frames.items():
+            tables[name] = frame
+            frame.to_csv(path / "tables" / f"{name}.csv", index=False, lineterminator="\n")
+
     table = _ablations(spec, lens, prompts, corpora, said)
     findings = [table.explain(), observed(trace, seed=spec.seed)]
-    tables = {"ablation": table.to_frame()}
-    if spec.edges:
-        tables["knockout"] = table.knockouts()
-    tables |= _label_nulls(trace)
+    _told(findings).write(path)
+    keep(ablation=table.to_frame(), **({"knockout": table.knockouts()} if spec.edges else {}), **_label_nulls(trace))
     if spec.heads == "on":
         found, told = _heads(lens, prompts, said)
-        tables |= found
+        keep(**found)
         # In a model that uses nothing there is nothing to foretell: what correlates there is arithmetic.
         findings += [told] if findings[0].supported else []
+    if spec.transcribe == "on":
+        from attnlens.run.cut_errors import cut_errors, edges_everywhere
+
+        said("transcribing under each cut")
+        keep(cut_errors=cut_errors(lens, prompts, edges_everywhere(table)))
     if spec.sinks == "on":
         from attnlens.evidence.sinks import find_sinks
 
         said("looking for sinks")
-        tables["sinks"] = find_sinks(lens, prompts).to_frame()
+        keep(sinks=find_sinks(lens, prompts).to_frame())
     if spec.model_null == "on":
         from attnlens.evidence.model_null import model_null
 
         said("drawing weights anew")
         null = model_null(lens, prompts)
-        tables["model_null"] = null.to_frame()
+        keep(model_null=null.to_frame())
         findings.append(null.findings(seed=spec.seed))
-    together = Findings(tuple(one for some in findings for one in some if one.name != "costs"))
+    together = _told(findings)
     together.write(path)
-    (path / "tables").mkdir()
-    for name, frame in tables.items():
-        frame.to_csv(path / "tables" / f"{name}.csv", index=False, lineterminator="\n")
     return Ablated(path, table, together, tables)
+
+
+def _told(findings: Sequence[Findings]) -> Findings:
+    """Join findings; that a trace of clean prompts alone has nothing to compare goes without saying."""
+    return Findings(tuple(one for some in findings for one in some if one.name != "costs"))
 
 
 def _ablations(
@@ -132,9 +146,7 @@ def _ablations(
         parts.append(knockout_grid(lens, prompts, edges=edges, windows=chosen, **options))
     if spec.ablations:
         said("ablating prompts and representations")
-        # Controls look for other utterances in the corpus of the target; with several, in all of them together.
-        corpus = corpora[0] if len(corpora) == 1 else None
-        parts.append(ablate(lens, prompts, spec.ablations, corpus=corpus, **options))
+        parts.append(ablate(lens, prompts, spec.ablations, corpora=corpora, **options))
     if not parts:
         raise BadInput("nothing is to be ablated", given="no edges, no ablations", fix="name some")
     first = parts[0]

@@ -86,6 +86,8 @@ class AblationSpec(BaseModel):
     """What stands beside each ablation: `equal-count`, `equal-mass`, `other-answer`."""
     heads: Literal["on", "off"] = "on"
     """Whether every head is taken away by itself: its ranking, faithfulness, cumulative curves."""
+    transcribe: Literal["on", "off"] = "off"
+    """Whether answers are also written, whole and with each edge cut at all layers, and their error rates compared."""
     model_null: Literal["on", "off"] = "off"
     """Whether weights are drawn anew, from the top down, layer by layer and wholly, five seeds each."""
     sinks: Literal["on", "off"] = "on"

@@ -202,3 +202,12 @@ def test_random_keys_match_count_and_mass() -> None:
     # What was not cut before the rows' own: the keys of above and one position beside the spared.
     assert few.keys.sum() == keys.sum() + 1
     assert few.share == pytest.approx((keys.sum() + 1) / (~keys[:140]).sum())
+
+
+def test_controls_find_other_utterances_in_the_corpus_of_the_language(lens: SpeechLM, prompts: list[Prompt]) -> None:
+    from attnlens.testing import corpus
+
+    without = ablate(lens, prompts[:2], ["target-audio-swapped"], controls=[])
+    assert sum(without.effects[0].whys.values()) == 2
+    table = ablate(lens, prompts[:2], ["target-audio-swapped"], controls=[], corpora=[corpus(test=7, pool=6)])
+    assert np.isfinite(table.effects[0].change).all()

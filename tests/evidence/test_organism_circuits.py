@@ -27,7 +27,7 @@ def pairs() -> list[Prompt]:
     rng, found = np.random.default_rng(0), []
     for name in ("quechua", "maori"):
         speech = find_corpus(name)
-        for one in speech.test[:5]:
+        for one in speech.test[:4]:
             chosen = [speech.pool[int(place)] for place in rng.choice(len(speech.pool), 8, replace=False)]
             found.append(attnlens.build_prompt(one, chosen, condition="micl", order="as-given"))
     return found
@@ -67,12 +67,12 @@ def test_states_of_the_text_carry_what_pairs_teach(table: Ablations) -> None:
     assert abs(table.recovery(table["patch:demo_audio<-mismatched-pairs"])[0]) < 0.2
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_a_model_that_learnt_nothing_gets_no_supported_finding(
     organism: SpeechLM, pairs: list[Prompt], seed: int
 ) -> None:
     with reinitialised(organism, seed=seed):
-        found = ablate(organism, pairs[:8], ["icl", *EDGES[:4]], controls=["other-answer"]).explain()
+        found = ablate(organism, pairs, ["icl", *EDGES[:4]], controls=["other-answer"]).explain()
     assert not [one.name for one in found.supported]
 
 

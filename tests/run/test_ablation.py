@@ -31,7 +31,9 @@ SMALL = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("ablation") / "out"
     told: list[str] = []
-    found = run_ablation(AblationSpec(**{**SMALL, "model_null": "on", "limit": 2}), made, tell=told.append)
+    found = run_ablation(
+        AblationSpec(**{**SMALL, "model_null": "on", "transcribe": "on", "limit": 2}), made, tell=told.append
+    )
     assert len(told) > 4
     assert Findings.read(made) == found.findings
     return made
@@ -40,11 +42,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_spec_leaves_tables_findings_and_traces(folder: Path) -> None:
     tables = {path.stem: pd.read_csv(path) for path in (folder / "tables").glob("*.csv")}
     due = {"ablation", "knockout", "head_effects", "cumulative", "faithfulness", "sinks", "model_null", "label_nulls"}
+    due |= {"cut_errors"}
     assert set(tables) == due
     assert tables["knockout"]["window"].tolist() == ["0-1", "2", "all"]
     assert tables["ablation"]["depth"].tolist() == ["attention"] * 3 + ["prompt", "representation"]
     assert open_traces(folder / "traces.zarr").sizes["item"] == 2
     assert read_ablation_spec(folder / "spec.yaml").windows == 2
+    assert tables["cut_errors"]["edge"].tolist() == ["none", "output -> demo_text"]
+    assert tables["cut_errors"]["difference"][0] == 0
     source = Source.open(folder)
     drawn = draw_figures(source, None, names=["knockout_grid", "cumulative_ablation", "layer_source"])
     assert "Spearman rho" in drawn.figures["layer_source"].caption
