@@ -55,10 +55,13 @@ class Source:
 
     @cached_property
     def traces(self) -> xr.Dataset:
-        """The finished items of the store."""
+        """The finished items of the store that nothing was cut in."""
         from attnlens.traces.reading import open_traces
 
-        return open_traces(self.store)
+        found = open_traces(self.store)
+        cut = found["intervention"].values != "none"
+        # A store of interventions alone is drawn as it is.
+        return found.isel(item=~cut) if cut.any() and not cut.all() else found
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:

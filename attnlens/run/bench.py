@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from attnlens.context.spans import SOURCES
 from attnlens.models.clips import reusing_clips
 from attnlens.models.decoding import decode
 from attnlens.models.library import Library, Reading
+from attnlens.models.named_interventions import parse_intervention
 from attnlens.run.batches import Batch
 from attnlens.run.folder import LOG
 from attnlens.run.item import Item
@@ -161,7 +163,8 @@ class Bench:
     def measure(self, item: Item) -> Done:
         """Trace the reference, and transcribe where the spec says so."""
         lens = self.lens
-        with reusing_clips(lens):
+        cut = nullcontext() if item.intervention == "none" else parse_intervention(item.intervention).on(lens)
+        with reusing_clips(lens), cut:
             reading = self._written.readings.get(item.id) or self._read(item)
             dataset = lens.trace(
                 item.prompt,
@@ -188,7 +191,9 @@ class Bench:
                 row |= {"transcription": answer.text, "ended": answer.ended}
         # One number per item needs no place in the store; tables read it from the row.
         dataset = dataset.drop_vars("nll_first")
-        return Done(row, dataset, _curve(dataset) if item.control == "none" else None)
+        # Under the name that the spec gives it, by which the store expects it.
+        dataset = dataset.assign_coords(intervention=("item", [item.intervention]))
+        return Done(row, dataset, _curve(dataset) if item.control == item.intervention == "none" else None)
 
     def attempt(self, batch: Batch, *, started: Callable[[Item], None] | None = None) -> Iterator[Done]:
         """Measure what is due of a batch, or say how it failed: one bad item must not cost the others."""
@@ -223,7 +228,7 @@ class Bench:
         """
         from attnlens.models.self_check import ensure_checked
 
-        asked = [item for item in batch.items if item.transcribed]
+        asked = [item for item in batch.items if item.transcribed and item.intervention == "none"]
         if len(asked) < 2 or not self.library.possible or not ensure_checked(self.lens).batching_exact:  # noqa: PLR2004
             return _Written()
         try:

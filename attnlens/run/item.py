@@ -39,6 +39,11 @@ class Item:
         return self.prompt.target.text
 
     @property
+    def changed(self) -> str:
+        """What is changed, in the prompt or in the computation; ``none`` for the clean run."""
+        return " with ".join(name for name in (self.control, self.intervention) if name != "none") or "none"
+
+    @property
     def applied(self) -> str:
         """The controls with their seeds and options, as traces record them."""
         return "+".join(self.prompt.applied) or "none"
@@ -48,6 +53,7 @@ class Item:
         prompt = self.prompt
         parts = [prompt.target.id, prompt.condition, f"{prompt.shots} shots"]
         parts += [self.control] if self.control != "none" else []
+        parts += [self.intervention] if self.intervention != "none" else []
         parts += [f"seed {self.seed}"] if self.seed else []
         return ", ".join(parts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from attnlens.context.build import build_prompt
@@ -17,6 +17,7 @@ from attnlens.data.corpus import Corpus
 from attnlens.data.hypotheses import read_hypotheses
 from attnlens.data.utterance import Utterance
 from attnlens.errors import AttnlensError, BadInput, listing
+from attnlens.models.named_interventions import parse_intervention
 from attnlens.run.corpora import find_corpus
 from attnlens.run.item import Item, item_id
 from attnlens.run.positions import PositionCounter
@@ -45,10 +46,10 @@ class Plan:
         return max(item.prompt.shots for item in self.items)
 
     def groups(self) -> dict[tuple[str, str, int, str], list[Item]]:
-        """Return the items by corpus, condition, shots asked and control, in order."""
+        """Return the items by corpus, condition, shots asked, and what is changed, in order."""
         found: dict[tuple[str, str, int, str], list[Item]] = {}
         for item in self.items:
-            key = (item.corpus, str(item.prompt.condition), item.asked, item.control)
+            key = (item.corpus, str(item.prompt.condition), item.asked, item.changed)
             found.setdefault(key, []).append(item)
         return found
 
@@ -112,6 +113,7 @@ class _Planner:
         self.refused: dict[str, AttnlensError] = {}
         self.applied: set[str] = set()
         self.controls = {said: _with_corpora(*parse_control(said)) for said in spec.context.controls}
+        self.interventions = [parse_intervention(said) for said in spec.interventions]
         self.heard = read_hypotheses(spec.data.hypotheses) if spec.data.hypotheses else {}
 
     def of(self, corpus: Corpus, tick: Tick) -> Iterator[Item]:
@@ -171,7 +173,7 @@ class _Planner:
 
     def _items(self, one: _Round, condition: Condition, shots: int) -> Iterator[Item]:
         prompt = self._fitting(one, condition, shots)
-        yield self._item(one, prompt, shots, "none")
+        yield from self._edited(self._item(one, prompt, shots, "none"))
         for said, (name, options) in self.controls.items():
             if name == "none" or not CONTROLS[name].applies_to(condition, shots=prompt.shots):
                 continue
@@ -182,7 +184,16 @@ class _Planner:
                 self.refused.setdefault(said, error)
                 continue
             self.applied.add(said)
-            yield self._item(one, changed, shots, said)
+            yield from self._edited(self._item(one, changed, shots, said))
+
+    def _edited(self, item: Item) -> Iterator[Item]:
+        """Yield an item without any intervention, and with each that means something in its prompt."""
+        yield item
+        for one in self.interventions:
+            if one.means_something(item.prompt):
+                yield item_id(replace(item, intervention=one.name), self.spec)
+            else:
+                self.left_out[f"{one.name} cuts what {item.prompt.condition} does not show"] += 1
 
     def _fitting(self, one: _Round, condition: Condition, shots: int) -> Prompt:
         limit, longest = self.counter.front.context_length, 0

@@ -19,6 +19,7 @@ from attnlens.context.templates import TEMPLATES
 from attnlens.data.corpus import Split
 from attnlens.data.normalise import NORMALISERS
 from attnlens.errors import UnknownName
+from attnlens.models.named_interventions import parse_intervention
 from attnlens.models.registry import require_model
 from attnlens.run.after import AFTER
 from attnlens.run.refusal import refusal
@@ -205,6 +206,9 @@ class RunSpec(_Part):
     """Corrected computation, or the published one with its faults."""
     seeds: Counts = (0,)
     """Seeds of everything random; each is a full repetition."""
+    interventions: Names = ()
+    """Knockouts, ablated heads, shuffled values, as `knockout:queries=output:keys=demo_text:layers=2-3`; each is done
+    beside the run without any, for every prompt and control in which it means something."""
     model: ModelSpec = ModelSpec()
     data: DataSpec = DataSpec()
     context: ContextSpec = ContextSpec()
@@ -233,6 +237,8 @@ class RunSpec(_Part):
             RULES.require(rule)
         for control in self.context.controls:
             parse_control(control)
+        for said in self.interventions:
+            parse_intervention(said)
         for step in self.execution.after:
             AFTER.require(step)
         for measure in self.tracing.measures:
@@ -243,7 +249,15 @@ class RunSpec(_Part):
     @model_validator(mode="after")
     def _no_repeats(self) -> Self:
         context, measures = self.context, self.tracing.measures
-        for values in (self.seeds, context.conditions, context.shots, context.controls, self.data.corpora, measures):
+        for values in (
+            self.seeds,
+            self.interventions,
+            context.conditions,
+            context.shots,
+            context.controls,
+            self.data.corpora,
+            measures,
+        ):
             _distinct(values)
         return self
 

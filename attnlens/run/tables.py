@@ -75,7 +75,7 @@ def compare_adapters(
     measured: list[_Measured] = []
     first = next(iter(items))
     for name, rows in items.items():
-        finished = [row for row in rows if row["status"] == "finished" and row["control"] == "none"]
+        finished = [row for row in rows if row["status"] == "finished" and _changed(row) == "none"]
         if not finished:
             continue
         layers, curves = _curves(traces[name])
@@ -138,7 +138,7 @@ def _measured(
             utterance=f"{row['corpus']}/{row['utterance']}",
             condition=row["condition"],
             shots=int(row["shots_asked"]),
-            control=row["control"],
+            control=_changed(row),
             chars=float(row["n_chars"]),
             nll=float(row["nll"]),
             bias=curves.get(row["item"], (absent, absent))[0],
@@ -148,6 +148,12 @@ def _measured(
         )
         for row in rows
     ]
+
+
+def _changed(row: Mapping[str, str]) -> str:
+    """Name what was changed in an item, prompt or computation: tables set it beside the clean run."""
+    names = [name for name in (row["control"], row.get("intervention", "none")) if name != "none"]
+    return " with ".join(names) or "none"
 
 
 def _grouped(measured: Sequence[_Measured]) -> dict[tuple[str, Group], dict[str, list[_Measured]]]:
