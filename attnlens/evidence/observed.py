@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlens.errors import BadInput
-from attnlens.evidence.label_nulls import Statistic, label_nulls
+from attnlens.evidence.label_nulls import LABEL_NULLS, LabelNull, Statistic, label_nulls
 from attnlens.stats.findings import Finding, Findings
 from attnlens.stats.judge import Claim, judge, withstanding
 from attnlens.traces.controls import control_name
@@ -56,9 +56,11 @@ def observed(dataset: xr.Dataset, *, draws: int = 999, seed: int = 0) -> Finding
 
 
 def _preference(dataset: xr.Dataset, *, draws: int, seed: int) -> Iterator[Finding]:
-    clean = _kept(dataset)
+    clean = _most_shots(_kept(dataset))
     for statistic in ("log_ratio", "bias"):
-        nulls = label_nulls(clean, statistic=statistic, draws=draws, seed=seed)
+        # Of the paper's measure the question is what length alone gives.
+        asked: Sequence[LabelNull] = LABEL_NULLS if statistic == "log_ratio" else ("free",)
+        nulls = label_nulls(clean, nulls=asked, statistic=statistic, draws=draws, seed=seed)
         values = _by_utterance(clean, statistic)
         layers = list(nulls.layers)
         if statistic == "bias":
@@ -259,6 +261,16 @@ def _difference(first: Cell, second: Cell) -> tuple[list[str], Numbers, Numbers]
 def _paired(first: Cell, second: Cell, names: Sequence[str]) -> Numbers:
     nothing = (math.nan, math.nan)
     return np.array([first[name][0] - second.get(name, nothing)[0] for name in names])
+
+
+def _most_shots(dataset: xr.Dataset) -> xr.Dataset:
+    """Keep the items with the most demonstrations that show both audio and text."""
+    counts = dataset["demo_tokens"].sel(modality=["audio", "text"]).sum("demo").values
+    both = (counts > 0).all(-1)
+    if not both.any():
+        raise BadInput("no item shows demonstrations with audio and text")
+    shots = dataset["shots"].values
+    return dataset.isel(item=np.flatnonzero(both & (shots == shots[both].max())))
 
 
 def _kept(dataset: xr.Dataset) -> xr.Dataset:
