@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Library", "Reading"]
 
-MOST_BYTES = 2**30
+MOST_BYTES = 256 * 2**20
+FEWEST = 4
+"""Beginnings that are kept whatever they take: those of one target's prompts are read one after another."""
 INPUTS = {"inputs_embeds", "attention_mask", "position_ids"}
 
 
@@ -166,7 +168,7 @@ class Library:
     def _keep(self, key: bytes, cache: Any) -> None:
         self._kept[key] = cache
         self._bytes += _size(cache)
-        while self._bytes > self.most_bytes and len(self._kept) > 1:
+        while self._bytes > self.most_bytes and len(self._kept) > FEWEST:
             self._bytes -= _size(self._kept.popitem(last=False)[1])
 
 

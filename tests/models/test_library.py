@@ -100,7 +100,7 @@ def test_answers_end_where_each_ends(lens: SpeechLM) -> None:
 
 
 def test_what_is_too_much_is_forgotten_and_read_again(lens: SpeechLM) -> None:
-    turns = [prompt("micl", 1), prompt("icl", 1), prompt("micl", 1)]
+    turns = [prompt("micl", 1), *(prompt("icl", shots) for shots in (1, 2, 3, 4)), prompt("micl", 1)]
     small, large = Library(lens, most_bytes=1), Library(lens)
     assert [one.start for one in read(small, turns)] == [one.start for one in read(large, turns)]
     assert large.read_positions < small.read_positions

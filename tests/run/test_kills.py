@@ -130,7 +130,9 @@ def test_killed_twice_and_resumed_the_bytes_are_the_same(tmp_path: Path, compute
 
 @pytest.mark.slow
 def test_killed_twenty_times_and_resumed_the_bytes_are_the_same(tmp_path: Path, computed: list[str]) -> None:
-    killed_and_resumed(tmp_path, {**TWELVE, "seeds": list(range(12)), "context__retriever": "random"}, kills=20)
+    # With answers, so that the company they are written in is put to the test as well.
+    answered = {**TWELVE, "decoding__conditions": "asr,micl"}
+    killed_and_resumed(tmp_path, {**answered, "seeds": list(range(12)), "context__retriever": "random"}, kills=20)
 
 
 HOLDER = """
