@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from attnlens.errors import BadInput
 from attnlens.stats.findings import Finding, Findings
 from attnlens.stats.judge import ALPHA
+from attnlens.stats.multiple import holm
 from attnlens.stats.rank import RankCorrelation, rank_correlation
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ class Faithfulness:
         return self.found[measure]
 
     def findings(self) -> Findings:
-        """Say in sentences which measure foretells the effect: supported where interval and null exclude a rho of 0."""
+        """Say in sentences which measure foretells the effect: supported where interval and null exclude 0."""
         found = []
-        for name, one in self.found.items():
+        # One question asked of several measures is a family.
+        adjusted = holm([float(one.test.p) for one in self.found.values()])
+        for p, (name, one) in zip(adjusted, self.found.items(), strict=True):
             # Without utterances the interval is over heads alone, and says nothing of other prompts.
-            holds = (
-                self.utterances > 0 and one.test.p <= ALPHA and bool(one.interval.excludes()) and math.isfinite(one.rho)
-            )
+            holds = self.utterances > 0 and p <= ALPHA and bool(one.interval.excludes()) and math.isfinite(one.rho)
             said = "foretells" if one.rho > 0 else "foretells by its absence"
             found.append(
                 Finding(
@@ -50,7 +51,7 @@ class Faithfulness:
                     estimate=one.rho if math.isfinite(one.rho) else None,
                     low=float(one.interval.low),
                     high=float(one.interval.high),
-                    p=float(one.test.p),
+                    p=float(p),
                     n=self.utterances,
                     verdict="supported" if holds else "inconclusive",
                     why=f"{one.cells} heads",
