@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,8 +40,10 @@ def train(
     given = {"device": device, "minutes": minutes, "workers": workers}
     changes = {name: value for name, value in given.items() if value is not None}
     read = read_train_spec(spec, **changes)
+    # Of several processes one speaks; which it is, launchers say in the environment.
+    first = os.environ.get("RANK", "0") == "0"
     columns = (*Progress.get_default_columns()[:3], TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
-    with Progress(*columns, console=out.console(stderr=True), disable=out.quiet, transient=True) as bar:
+    with Progress(*columns, console=out.console(stderr=True), disable=out.quiet or not first, transient=True) as bar:
         task = bar.add_task(read.recipe, total=read.steps, figures="")
 
         def tick(step: int, figures: dict[str, float]) -> None:
@@ -58,7 +61,8 @@ def train(
         best = "" if outcome.best is None else f"; best dev metric {outcome.best:.4f} at step {outcome.best_step}"
         console.print(f"{outcome.ended} after {outcome.steps} steps{best}; model in {folder / 'model'}")
 
-    out.emit(result, render)
+    if first:
+        out.emit(result, render)
 
 
 def _told(cost: Cost) -> str:
