@@ -186,6 +186,8 @@ def paper_page(drawn: dict[str, str]) -> Iterator[str]:
         folders = [OUT / "paper" / name]
         if name == "table13":
             folders = [OUT / "paper" / f"table13-{one}" for one in ("audio", "random")]
+        elif name == "table5":
+            folders.append(OUT / "paper" / "table5-asr")
         yield ""
         yield f"## {name.replace('table', 'Table ').replace('figure', 'Figure ')}: {table.title}"
         for folder in folders:

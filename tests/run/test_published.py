@@ -188,6 +188,12 @@ def test_a_reranking_stands_beside_its_tables(tmp_path: Path) -> None:
     assert found["oracle"].default.estimate == 0
     assert found["oracle"].printed == {"khinalug": 36.5, "kichwa": 12.4, "mboshi": 22.1}
     assert [line.printed["mboshi"] for line in put_beside(tmp_path, "paper:table9").lines] == [27.3]
+    written = put_beside(tmp_path, "paper:table5").lines[0]
+    assert (written.as_published is None, written.default is None) == (True, False)
+    # With the published guard it is the published way to write.
+    (tmp_path / "spec.yaml").write_text("selector: {model: organism, retriever: text, prompted: paper}\n")
+    guarded = put_beside(tmp_path, "paper:table5").lines[0]
+    assert (guarded.as_published is None, guarded.default is None) == (False, True)
 
 
 def test_figures_say_what_they_show(whole: Path) -> None:

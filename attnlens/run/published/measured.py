@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlens.errors import BadInput
+from attnlens.mapping import read_mapping
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -215,6 +216,7 @@ def _reranked(folder: Path) -> list[Found]:
     """Return the error rate of every system of a re-ranking, counted again from its transcripts for the interval."""
     from attnlens.run.corpora import find_corpus
 
+    guard = (read_mapping(folder / "spec.yaml", keys=(), example="corpora: [x]").get("selector") or {}).get("prompted")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     found = []
     for table in results["tables"]:
@@ -230,7 +232,7 @@ def _reranked(folder: Path) -> list[Found]:
         main = _main({row["system"] for row in table["rows"]})
         systems = {row["system"] for row in table["rows"]} & set(said[0])
         rates = {one: _wer(said, one, table["normaliser"]) for one in systems}
-        for system, (published, default) in _pairs(systems).items():
+        for system, (published, default) in _pairs(systems, guard=guard).items():
             pair = [rates.get(one) for one in (published, default)]
             if any(pair):
                 where = {"system": system} | ({"condition": main} if system == PROMPTED else {})
@@ -243,10 +245,12 @@ def _main(systems: set[str]) -> str:
     return next((one.removesuffix(" paper-code") for one in sorted(systems) if one.endswith(" paper-code")), "micl")
 
 
-def _pairs(systems: set[str]) -> dict[str, tuple[str, str]]:
+def _pairs(systems: set[str], *, guard: str | None) -> dict[str, tuple[str, str]]:
     """Name our rows as tables do: the row as published and our own, where there are two."""
     main = _main(systems)
     pairs = {one: ("", one) for one in ("acoustic 1-best", "oracle", "joint decoding", PROMPTED)}
+    if guard == "paper":
+        pairs[PROMPTED] = (PROMPTED, "")
     tuned = f"{main} interpolated"
     pairs["selector"] = (f"{main} paper-code", tuned if tuned in systems else f"{main} sum-logprob")
     pairs["n-gram"] = ("", "n-gram interpolated")
