@@ -19,12 +19,12 @@ import torch
 
 __all__ = ["Way", "compare", "machine", "table"]
 
-Pages = Literal["as they come", "given back", "kept"]
-"""What the C library does with freed memory: its own moods, always return what is large (peaks are then what was held
-at once), or never return any (times are then free of page faults, of which it else takes a random number)."""
+Pages = Literal["as they come", "given back", "settled"]
+"""What glibc does with freed memory. Left alone it learns as it goes: a forward takes 16 or 75 thousand page faults.
+Given back: all that is large is returned at once, so that peaks are what was held. Settled: what it comes to in the
+long run, buffers of up to 32 MiB kept and larger ones returned, so that times can be compared."""
 
-TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
-LARGE = 1 << 17
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 LIBC = ctypes.CDLL("libc.so.6")
 
 
@@ -41,12 +41,12 @@ class Way:
 def compare(ways: Mapping[str, Way], *, rounds: int, device: str = "cpu", pages: Pages = "as they come") -> None:
     """Run every way once to warm up and then in turn, so that a drift of the machine hits all of them.
 
-    With pages ``given back`` only peaks are noted, with pages ``kept`` only times.
+    With pages ``given back`` only peaks are noted, with pages ``settled`` only times.
     """
     if pages == "given back":
-        LIBC.mallopt(MMAP_THRESHOLD, LARGE)
-    elif pages == "kept":
-        LIBC.mallopt(MMAP_MAX, 0)
+        LIBC.mallopt(MMAP_THRESHOLD, 1 << 17)
+    elif pages == "settled":
+        LIBC.mallopt(MMAP_THRESHOLD, 1 << 25)
         LIBC.mallopt(TRIM_THRESHOLD, 2**31 - 1)
     once = _on_gpu if device.startswith("cuda") else _on_cpu
     every = list(ways.values())
@@ -58,7 +58,7 @@ def compare(ways: Mapping[str, Way], *, rounds: int, device: str = "cpu", pages:
         seconds, peak = once(way)
         if turn >= len(warming) and pages != "given back":
             way.seconds.append(seconds)
-        if turn >= len(warming) and pages != "kept":
+        if turn >= len(warming) and pages != "settled":
             way.peak = max(way.peak, peak)
 
 
@@ -127,7 +127,7 @@ def _limit(limit: float) -> str:
 
 def _tidy(pages: Pages) -> None:
     gc.collect()
-    if pages != "kept":
+    if pages != "settled":
         LIBC.malloc_trim(0)
 
 

@@ -1,7 +1,7 @@
 """What does capture cost, in ratios to the same model's plain SDPA forward? `python benchmarks/capture.py [--short]`
 
 Everything in one process and one run, the ways taken in turn. Linux with glibc only: peak memory is read from /proc, in
-rounds of its own in which the allocator returns every large buffer; times are taken while it returns none.
+rounds of its own.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def main() -> None:
     for found in every.values():
         compare(found, rounds=1, pages="given back")
     for n, found in every.items():
-        compare(found, rounds=2 if options.short else options.rounds, pages="kept")
+        compare(found, rounds=2 if options.short else options.rounds, pages="settled")
         text, over = table(found, baseline=PLAIN, limits=limits(n))
         print(f"\n### {n} tokens, {LAYERS[n]} layers\n\n{text}\n", *against_eager(found), sep="\n", flush=True)
         late += [f"{n} tokens, {one}" for one in over]
