@@ -128,7 +128,7 @@ def _next(outcome: Outcome, tables: Mapping[str, Sequence[Row]]) -> list[str]:
     if clear:
         top = max(clear, key=lambda row: abs(row["log_ratio"]))
         side = "text" if top["log_ratio"] > 0 else "audio"
-        where = f"layer {top['layer']} ({top['condition']}, {top['shots']} shots)"
+        where = f"layer {top['layer']} ({top['condition']}, {top['shots']} shot{'s' if top['shots'] > 1 else ''})"
         told.append(f"strongest preference per token: {side}, {where}; does cutting it there cost anything?")
     moved = [row for row in tables.get("controls", []) if row["p_holm"] != "" and row["p_holm"] <= ALPHA]
     if tables.get("controls") and any(row["p"] != "" for row in tables["controls"]):
