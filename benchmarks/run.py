@@ -168,7 +168,7 @@ def main() -> None:
             late += resume(default.updated({"decoding.max_new_tokens": 4}), folder, asked.rounds)
         if asked.only in (None, "workers"):
             # A few hundred items: half a minute for one worker.
-            few = spec.updated({"data.limit": 2 if asked.small else 16, "seeds": [0]})
+            few = spec.updated({"data.limit": 2 if asked.small else 16, "seeds": [0], "execution.after": []})
             late += workers(few, folder, max(asked.rounds - 1, 1))
     finally:
         shutil.rmtree(folder)
