@@ -11,7 +11,7 @@ import yaml
 
 from attnlens.errors import BadInput
 
-__all__ = ["parse_value", "read_mapping"]
+__all__ = ["parse_named", "parse_value", "read_mapping"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -78,6 +78,28 @@ def parse_value(text: str) -> Any:
         return yaml.load(text, _Loader)  # noqa: S506
     except yaml.YAMLError:
         raise BadInput("this value is no readable YAML", given=text, fix="quote it") from None
+
+
+def parse_named(text: str, *, what: str, example: str) -> tuple[str, dict[str, Any]]:
+    """Read a name with its options from one word, ``name:key=value:key=value``, as specs and flags hold it.
+
+    ``what`` is the kind of thing in the singular, for the refusal of what is written otherwise.
+
+    >>> parse_named("kl:variant=js", what="retriever", example="kl:variant=js")
+    ('kl', {'variant': 'js'})
+    """
+    name, *parts = text.split(":")
+    options: dict[str, Any] = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if not equals or not key or not value or key in options:
+            raise BadInput(
+                f"options of a {what} are written name:key=value:key=value, each key once, not {text!r}",
+                given=part,
+                fix=f"write for instance {example}",
+            )
+        options[key] = parse_value(value)
+    return name, options
 
 
 def _text(path: Path, what: str) -> str:

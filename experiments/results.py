@@ -209,12 +209,7 @@ def paper_page(drawn: dict[str, str]) -> Iterator[str]:
 
 
 def beside_table(beside: Any) -> Iterator[str]:
-    for measure in beside.table.measures:
-        lines = [line for line in beside.lines if line.measure == measure]
-        if not lines:
-            continue
-        keys = list(dict.fromkeys(key for line in lines for key in line.where))
-        languages = list(dict.fromkeys(language for line in lines for language in line.printed))
+    for measure, lines, keys, languages in beside.by_measure():
         head = [
             *keys,
             f"{TITLES[measure]}, published ({', '.join(languages)})",

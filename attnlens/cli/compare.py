@@ -51,12 +51,7 @@ def render_beside(console: Console, found: Beside) -> None:
     console.print(
         f"{found.table.title}\n{found.publication.source}, {found.table.source}\n", markup=False, soft_wrap=True
     )
-    for measure in found.table.measures:
-        lines = [line for line in found.lines if line.measure == measure]
-        if not lines:
-            continue
-        keys = list(dict.fromkeys(key for line in lines for key in line.where))
-        languages = list(dict.fromkeys(name for line in lines for name in line.printed))
+    for measure, lines, keys, languages in found.by_measure():
         table = Table(box=None, pad_edge=False, title=None)
         for key in keys:
             table.add_column(key)

@@ -10,7 +10,7 @@ from attnlens.context.controls.base import Control, Draw
 from attnlens.context.prompt import Prompt
 from attnlens.data.corpus import Corpus
 from attnlens.errors import BadInput, UnknownName, listing
-from attnlens.mapping import parse_value
+from attnlens.mapping import parse_named
 from attnlens.registry import Registry
 
 __all__ = ["CONTROLS", "apply_control", "parse_control"]
@@ -52,19 +52,9 @@ def parse_control(text: str) -> tuple[str, dict[str, Any]]:
     >>> parse_control("gold-inserted:slot=3:what=text")
     ('gold-inserted', {'slot': 3, 'what': 'text'})
     """
-    name, *parts = text.split(":")
-    CONTROLS.require(name)
-    options: dict[str, Any] = {}
-    for part in parts:
-        key, equals, value = part.partition("=")
-        if not equals or not key or not value or key in options:
-            raise BadInput(
-                f"options of a control are written name:key=value:key=value, each key once, not {text!r}",
-                given=part,
-                fix="write for instance gold-inserted:slot=3:what=text",
-            )
-        options[key] = parse_value(value)
-    return name, options
+    # A wrong name is told before wrong options are.
+    CONTROLS.require(text.partition(":")[0])
+    return parse_named(text, what="control", example="gold-inserted:slot=3:what=text")
 
 
 def apply_control(prompt: Prompt, name: str, *, seed: int, corpus: Corpus | None = None, **options: Any) -> Prompt:

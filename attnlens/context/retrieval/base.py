@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from attnlens.data.utterance import Utterance
-from attnlens.errors import BadInput, UnknownName
-from attnlens.mapping import parse_value
+from attnlens.errors import UnknownName
+from attnlens.mapping import parse_named
 from attnlens.registry import Registry
 
 __all__ = ["RETRIEVERS", "Query", "Ranking", "Retriever", "Use", "make", "parse_retriever", "retrieve"]
@@ -87,19 +87,9 @@ def parse_retriever(text: str) -> tuple[str, dict[str, Any]]:
     >>> parse_retriever("kl:variant=js")
     ('kl', {'variant': 'js'})
     """
-    name, *parts = text.split(":")
-    RETRIEVERS.require(name)
-    options: dict[str, Any] = {}
-    for part in parts:
-        key, equals, value = part.partition("=")
-        if not equals or not key or not value or key in options:
-            raise BadInput(
-                f"options of a retriever are written name:key=value:key=value, each key once, not {text!r}",
-                given=part,
-                fix="write for instance kl:variant=js",
-            )
-        options[key] = parse_value(value)
-    return name, options
+    # A wrong name is told before wrong options are.
+    RETRIEVERS.require(text.partition(":")[0])
+    return parse_named(text, what="retriever", example="kl:variant=js")
 
 
 def make(name: str, **options: Any) -> Retriever:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,14 @@ class Beside:
     remarks: tuple[str, ...]
     missing: int
     """Printed cells that have no number of ours beside them."""
+
+    def by_measure(self) -> Iterator[tuple[str, list[Line], list[str], list[str]]]:
+        """Yield each measure that has lines, its lines, the names of what tells them apart, and the languages."""
+        for measure in self.table.measures:
+            lines = [line for line in self.lines if line.measure == measure]
+            if lines:
+                keys = list(dict.fromkeys(key for line in lines for key in line.where))
+                yield measure, lines, keys, list(dict.fromkeys(name for line in lines for name in line.printed))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
