@@ -57,6 +57,7 @@ def make_language(
     consonants: tuple[int, int] = (7, 16),
     vowels: tuple[int, int] = (3, 6),
     length: tuple[int, int] = (2, 8),
+    syllables: int = 4,
     lexicon: int = 60,
     phones: Sequence[int] | None = None,
 ) -> Language:
@@ -70,6 +71,8 @@ def make_language(
         The least and the most of each in the inventory.
     length
         The least and the most phones of a word.
+    syllables
+        The most syllables of a word.
     lexicon
         Distinct words.
     phones
@@ -86,7 +89,7 @@ def make_language(
         draw = _Syllables(
             tuple(rng.permutation(_CONSONANTS)[: rng.integers(consonants[0], consonants[1] + 1)].tolist()),
             tuple(rng.permutation(_VOWELS)[: rng.integers(vowels[0], vowels[1] + 1)].tolist()),
-            length,
+            syllables,
             closed=float(rng.choice([0.0, 0.15, 0.4])),
             onsetless=float(rng.uniform(0.05, 0.3)),
             rng=rng,
@@ -123,19 +126,14 @@ class _Syllables:
         self,
         consonants: tuple[int, ...],
         vowels: tuple[int, ...],
-        length: tuple[int, int],
+        syllables: int,
         *,
         closed: float,
         onsetless: float,
         rng: np.random.Generator,
     ) -> None:
-        self.consonants, self.vowels, self.length, self.closed, self.onsetless = (
-            consonants,
-            vowels,
-            length,
-            closed,
-            onsetless,
-        )
+        self.consonants, self.vowels, self.syllables = consonants, vowels, syllables
+        self.closed, self.onsetless = closed, onsetless
         # Uneven shares: what text alone knows of a language is largely which letters are frequent.
         self.consonant_shares = rng.dirichlet(np.full(len(consonants), 2.0))
         self.vowel_shares = rng.dirichlet(np.full(len(vowels), 3.0))
@@ -143,7 +141,7 @@ class _Syllables:
 
     def __call__(self, rng: np.random.Generator) -> Word:
         word: list[int] = []
-        for place in range(int(rng.integers(1, 5))):
+        for place in range(int(rng.integers(1, self.syllables + 1))):
             if rng.random() >= (self.onsetless if place == 0 else self.onsetless / 4):
                 word.append(int(rng.choice(self.consonants, p=self.consonant_shares)))
             word.append(int(rng.choice(self.vowels, p=self.vowel_shares)))

@@ -30,13 +30,14 @@ _PATIENCE = 4
 
 @dataclass(frozen=True, kw_only=True)
 class PoolPlan:
-    """How large a pool is: languages of each kind, utterances of each, words in a phrase, words in a lexicon."""
+    """How large a pool is: languages of each kind, utterances of each, phrases and words, how long."""
 
     side: Side = "train"
     made_up: int = 40
     utterances: int = 120
     words: tuple[int, int] = (1, 4)
     length: tuple[int, int] = (2, 7)
+    syllables: int = 4
     lexicon: int = 60
     real: int = 1000
     """Real languages at most, from the front of the splits' list."""
@@ -88,7 +89,9 @@ def _entries(job: _Job) -> list[Entry]:
 def _made_up(job: _Job, rng: np.random.Generator, engine: Espeak) -> list[Entry]:
     plan, voices = job.plan, job.splits.side(job.plan.side)
     name = f"{plan.side}-{job.number}"
-    language = make_language(name, rng, side=plan.side, length=plan.length, lexicon=plan.lexicon)
+    language = make_language(
+        name, rng, side=plan.side, length=plan.length, syllables=plan.syllables, lexicon=plan.lexicon
+    )
     made: list[Entry] = []
     for _ in range(plan.utterances * _PATIENCE):
         words, voice = language.phrase(rng, words=plan.words), voices.draw(rng)
