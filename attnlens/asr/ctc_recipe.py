@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,23 +13,24 @@ from numpy.typing import NDArray
 from attnlens.asr.augment import changed_features, changed_waveform
 from attnlens.asr.ctc import CtcNet
 from attnlens.asr.ctc_checkpoint import Trained, begin, save
-from attnlens.asr.error_rate import edit_distance
+from attnlens.asr.error_rate import count_errors, edit_distance
 from attnlens.asr.vocabulary import Vocabulary, tidy
 from attnlens.data.normalise import NORMALISERS
 from attnlens.data.read import read_corpus
 from attnlens.data.utterance import Utterance
-from attnlens.errors import BadInput
+from attnlens.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["AcousticCtcRecipe"]
+__all__ = ["AcousticCtcRecipe", "Metric"]
 
+Metric = Literal["cer", "wer"]
 Clip = tuple[NDArray[np.float32], list[int]]
 
 
 class AcousticCtcRecipe:
-    """Learn the characters of a corpus' pool from its speech; the dev metric is the character error rate of best paths.
+    """Learn the characters of a corpus' pool from its speech; dev metrics are the error rates of best paths.
 
     Parameters
     ----------
@@ -45,6 +46,9 @@ class AcousticCtcRecipe:
         convolutions of a model of waveforms are never trained.
     normaliser
         Applied to transcripts; see ``attnlens ls normalisers``.
+    metric
+        Which error rate of dev chooses the checkpoint and is what the spec's ``enough`` is about: of characters
+        (``cer``) or of words (``wer``). Both are measured.
     batch_size
         Clips per batch, of like length.
     augment
@@ -55,7 +59,6 @@ class AcousticCtcRecipe:
         The type of the exported weights.
     """
 
-    metric: ClassVar[str] = "cer"
     better: ClassVar[Literal["lower", "higher"]] = "lower"
     ahead: ClassVar[bool] = True
 
@@ -69,6 +72,7 @@ class AcousticCtcRecipe:
         size: dict[str, Any] | None = None,
         trained: Trained = "all",
         normaliser: str = "none",
+        metric: Metric = "cer",
         batch_size: int = 8,
         augment: Literal["on", "off"] = "on",
         longest: float = 30.0,
@@ -76,6 +80,9 @@ class AcousticCtcRecipe:
     ) -> None:
         if not corpora:
             raise BadInput("there is nothing to train on", given="corpora: []", fix="name a corpus")
+        if metric not in get_args(Metric):
+            raise UnknownName.among("dev metric", metric, get_args(Metric))
+        self.metric: str = metric
         self.clean = NORMALISERS[normaliser]
         read = [read_corpus(Path(one)) for one in corpora]
         pool = [one for corpus in read for one in corpus.pool]
@@ -123,17 +130,18 @@ class AcousticCtcRecipe:
         return loss, {"characters": float(sum(lengths))}
 
     def evaluate(self) -> dict[str, float]:
-        """Measure the character error rate of the best paths on dev; unknown characters are errors like others."""
-        edits = characters = unknown = 0
+        """Measure the error rates of the best paths on dev; unknown characters are errors like others."""
+        texts = [tidy(self._text(one)) for one in self.dev]
+        said: list[str] = []
         for start in range(0, len(self.dev), self.batch_size):
-            part = self.dev[start : start + self.batch_size]
-            features = self._dev_features[start : start + self.batch_size]
-            for one, said in zip(part, self._best_paths(features), strict=True):
-                text = tidy(self._text(one))
-                edits += edit_distance(text, said)
-                characters += len(text)
-                unknown += sum(text.count(character) for character in self.net.vocabulary.unknown(text))
-        return {self.metric: edits / characters, "unknown": unknown / characters}
+            said += self._best_paths(self._dev_features[start : start + self.batch_size])
+        characters = sum(map(len, texts))
+        unknown = sum(text.count(one) for text in texts for one in self.net.vocabulary.unknown(text))
+        return {
+            "cer": sum(map(edit_distance, texts, said)) / characters,
+            "wer": count_errors(texts, said, normaliser="none").rate,
+            "unknown": unknown / characters,
+        }
 
     def export(self, folder: Path) -> None:
         """Write a checkpoint folder that ``load_acoustic`` and transformers read."""

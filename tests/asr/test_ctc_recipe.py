@@ -116,6 +116,8 @@ def test_choices_of_what_is_trained(spoken: Path, checkpoints: Checkpoints) -> N
         recipe(spoken, model=str(checkpoints("wav2vec2")), trained="adapter")
     with pytest.raises(UnknownName, match="adapter"):
         recipe(spoken, trained="adaptor")
+    with pytest.raises(UnknownName, match="cer, wer"):
+        recipe(spoken, metric="per")
 
 
 def test_a_batch_depends_on_its_generator_alone(spoken: Path) -> None:
@@ -147,6 +149,28 @@ def test_characters_of_dev_that_the_pool_lacks_are_counted_as_errors(spoken: Pat
     found = recipe(spoken).evaluate()
     assert found["unknown"] == pytest.approx(5 / 23)
     assert found["cer"] >= found["unknown"]
+
+
+def test_both_error_rates_of_dev_are_those_of_jiwer(spoken: Path) -> None:
+    jiwer = pytest.importorskip("jiwer")
+    made = recipe(spoken, metric="wer")
+    made.module.eval()
+    said = made._best_paths(made._dev_features)
+    texts = [one.text for one in made.dev]
+    found = made.evaluate()
+    assert made.metric == "wer"
+    assert found["wer"] == pytest.approx(jiwer.wer(texts, said))
+    assert found["cer"] == pytest.approx(jiwer.cer(texts, said))
+
+
+def test_training_stops_where_the_named_metric_is_good_enough(spoken: Path, tmp_path: Path) -> None:
+    # An untrained model writes nothing right, so that both rates lie near 1; each bound stops one of the two runs.
+    given = spec(spoken, steps=6, metric="wer").model_copy(update={"enough": 2.0})
+    outcome = train(given, tmp_path / "run")
+    assert (outcome.steps, outcome.ended) == (3, "the dev metric is good enough")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    (dev,) = [row["dev"] for row in rows if "dev" in row]
+    assert outcome.best == dev["wer"]
 
 
 def change(folder: Path, name: str, **fields: Any) -> None:
