@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from attnlens.errors import BadInput
+from attnlens.errors import BadInput, UnknownName
 
-__all__ = ["parse_named", "parse_value", "read_mapping"]
+__all__ = ["parse_named", "parse_value", "put_dotted", "read_mapping"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -78,6 +78,24 @@ def parse_value(text: str) -> Any:
         return yaml.load(text, _Loader)  # noqa: S506
     except yaml.YAMLError:
         raise BadInput("this value is no readable YAML", given=text, fix="quote it") from None
+
+
+def put_dotted(fields: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Put values at dotted keys of nested mappings, in place; a section that is not there is refused.
+
+    >>> put_dotted({"context": {"shots": 1}}, {"context.shots": 4})
+    {'context': {'shots': 4}}
+    """
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        part: Any = fields
+        for depth, parent in enumerate(parents):
+            if not isinstance(part.get(parent), dict):
+                sections = [one for one, inner in part.items() if isinstance(inner, dict)]
+                raise UnknownName.among("section", ".".join(parents[: depth + 1]), sections)
+            part = part[parent]
+        part[last] = value
+    return fields
 
 
 def parse_named(text: str, *, what: str, example: str) -> tuple[str, dict[str, Any]]:

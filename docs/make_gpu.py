@@ -6,8 +6,10 @@ python -m docs.make_gpu [--check]
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,10 @@ from attnlens.models.dimensions import KNOWN, sized_front_end
 from attnlens.run.corpora import CORPORA
 from attnlens.run.estimate import Estimate, estimate
 from attnlens.run.hardware import GPUS, READING, WRITING, seconds_on
+from attnlens.run.kinds import AnySpec, read_any_spec
+from attnlens.run.price import forecast, price_run
+from attnlens.run.stand_in import find_or_stand_in
+from attnlens.train.spec import TrainSpec
 
 PAGE = Path(__file__).parent / "gpu.md"
 SHOTS = (0, 1, 5, 10, 25, 50, 100)
@@ -90,6 +96,16 @@ about one token a second: leave generation out (`decoding.conditions: []`) or ex
 
 {measures}
 
+## The paper, spec by spec
+
+Every spec of `experiments/paper`, the recipes behind them and the acoustic model, whole, with corpora of the published
+hours (Table 1), of which dev and test share theirs evenly. One by one: `attnlens plan SPEC --gpu {card}`. Runs that are
+made once per adapter or retriever are counted once.
+
+{specs}
+
+A token is a byte here, so texts are too long. Acoustic models and their beams are left out of re-ranking.
+
 ## What this leaves out
 
 * Fragmentation, the CUDA context (about 1 GB), and whatever else is on the card: plan for a tenth more.
@@ -109,6 +125,10 @@ def page() -> str:
         memory=table(["model", "weights", *PAIRS], memory()),
         time=table(["model", "GPU", *PAIRS], times()),
         measures=table(["model", "masses", "with contribution", "with answers", "disk per item"], by_measure()),
+        card=CARDS[1],
+        specs=table(
+            ["spec", "for", "model", "prompts or clips", "tokens to read", "memory", "disk", CARDS[1]], by_spec()
+        ),
     )
 
 
@@ -144,6 +164,61 @@ def by_measure() -> Iterator[list[str]]:
         three = [plain, cost(name, 10, measures=("contribution",)), cost(name, 10, answers=True)]
         disk = "" if plain is None else size(plain.disk)
         yield [name, *(told("a100-80gb", one) for one in three), disk]
+
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+RECIPES = ("acoustic/mms", "recipes/asr-ft", "recipes/tft", "recipes/xft")
+
+
+def by_spec() -> Iterator[list[str]]:
+    for path in [
+        *sorted((EXPERIMENTS / "paper").glob("*.yaml"), key=by_number),
+        *(EXPERIMENTS / f"{one}.yaml" for one in RECIPES),
+    ]:
+        kind, spec = read_any_spec(path)
+        found = by_utterance(spec) if isinstance(spec, RunSpec) else forecast(spec).cost
+        gpu = GPUS[CARDS[1]]
+        seconds = seconds_on(
+            gpu, operations=found.operations, written=found.tokens_made, active_bytes=found.active_bytes
+        )
+        yield [
+            f"`{path.relative_to(EXPERIMENTS)}`",
+            f"`attnlens {kind}`",
+            named(spec),
+            f"{found.items:,}",
+            f"{found.positions:,}",
+            "" if found.memory is None else size(found.memory),
+            size(found.disk),
+            duration(seconds) if found.operations else "",
+        ]
+
+
+def by_number(path: Path) -> tuple[str, int, str]:
+    found = re.match(r"(\D+)(\d*)(.*)", path.stem)
+    return (found[1], int(found[2] or 0), found[3]) if found else (path.stem, 0, "")
+
+
+def by_utterance(spec: RunSpec) -> Estimate:
+    """Price a run from one utterance of each corpus: those of a stand-in are all alike."""
+    parts = []
+    for name in spec.data.corpora:
+        (corpus,), _ = find_or_stand_in([name])
+        _, one, _ = price_run(spec.updated({"data.corpora": [name], "data.limit": 1}))
+        parts.append((one, min(spec.data.limit or len(corpus.test), len(corpus.test))))
+    added = {
+        key: sum(count * getattr(one, key) for one, count in parts)
+        for key in ("items", "positions", "tokens_made", "disk", "operations")
+    }
+    return replace(parts[0][0], **added)
+
+
+def named(spec: AnySpec) -> str:
+    if isinstance(spec, RunSpec):
+        return spec.model.name
+    if isinstance(spec, TrainSpec):
+        return str(spec.options["model"])
+    selector = getattr(spec, "selector", None)
+    return "" if selector is None else str(selector.model)
 
 
 def told(card: str, found: Estimate | None) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attnlens.cli import options
 from attnlens.cli.output import out, steps
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def ablate(
     model: Annotated[str | None, typer.Option(help="What `attnlens ls models` names, a folder, a hub name.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many utterances of each corpus.")] = None,
     shots: Annotated[int | None, typer.Option(help="Demonstrations in each prompt.")] = None,
+    set_: options.Set = None,
     report: Annotated[bool, typer.Option(help="Draw the figures and write report.html.")] = True,
 ) -> None:
     """Cut edges of attention, take parts of prompts and representations away, and compare all in one table.
@@ -35,11 +37,12 @@ def ablate(
     """
     from attnlens.run.ablation import run_ablation
     from attnlens.run.ablation_spec import AblationSpec, read_ablation_spec
+    from attnlens.run.kinds import changed
 
     changes: dict[str, Any] = {"model": model, "limit": limit, "shots": shots}
     changes = {name: value for name, value in changes.items() if value is not None}
     read = AblationSpec(**changes) if spec is None else read_ablation_spec(spec, **changes)
-    found = run_ablation(read, folder, tell=out.remark)
+    found = run_ablation(changed(read, options.changes_of(set_)), folder, tell=out.remark)
     page = None
     if report:
         from attnlens.plots.report import write_report

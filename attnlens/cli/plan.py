@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from attnlens.run.estimate import Estimate
+    from attnlens.run.forecast import Forecast
+    from attnlens.run.kinds import AnySpec, Kind
     from attnlens.run.plan import Plan
+    from attnlens.run.spec import RunSpec
 
-__all__ = ["plan", "render_plan"]
+__all__ = ["duration", "plan", "render_forecast", "render_plan", "size", "told_cost"]
 
 ROOM = 0.9
 """How much of a GPU's memory can be filled before it fragments."""
@@ -41,40 +44,52 @@ def plan(
         typer.Option(help="Guess the time on one of these: a100-80gb, h100-80gb, h200-141gb, l40s-48gb, ..."),
     ] = None,
 ) -> None:
-    """Print the items of a run and what they cost, before anything runs; without --measure no weights are loaded.
+    """Print what a spec would do and cost, before anything runs; without --measure no weights are loaded.
 
-    A published checkpoint that is not on this machine is reckoned from its known sizes, and that is said.
+    Specs of every kind are read: of `attnlens run`, `rerank`, `ablate` and `train`. A published checkpoint or corpus
+    that is not on this machine is reckoned from its published size, and that is said.
 
-    Examples: `attnlens plan`, `attnlens plan spec.yaml --measure`, `attnlens plan spec.yaml --gpu a100-80gb`
+    Examples: `attnlens plan`, `attnlens plan spec.yaml --measure`,
+    `attnlens plan experiments/paper/table6.yaml --gpu a100-80gb`
     """
-    from attnlens.models.dimensions import KNOWN, is_here, sized_front_end
+    given: dict[str, Any] = {
+        "sets": set_,
+        "model": model,
+        "corpora": corpora,
+        "conditions": conditions,
+        "shots": shots,
+        "retriever": retriever,
+        "controls": controls,
+        "seeds": seeds,
+    }
+    if gpu is not None:
+        find_gpu(gpu)
+    if spec is not None:
+        kind, read = options.resolve_any(spec, **given)
+        if kind != "run":
+            _forecast(kind, read, measure=measure, gpu=gpu)
+            return
+    _plan(options.resolve(spec, **given), measure=measure, gpu=gpu)
+
+
+def _plan(resolved: RunSpec, *, measure: bool, gpu: str | None) -> None:
+    """Tell what a run would do, item by item."""
     from attnlens.run.bench import Bench
     from attnlens.run.carry_out import probe
     from attnlens.run.estimate import estimate
     from attnlens.run.plan import make_plan
+    from attnlens.run.price import price_run
 
-    resolved = options.resolve(
-        spec,
-        sets=set_,
-        model=model,
-        corpora=corpora,
-        conditions=conditions,
-        shots=shots,
-        retriever=retriever,
-        controls=controls,
-        seeds=seeds,
-    )
-    if gpu is not None:
-        find_gpu(gpu)
-    front = None
-    name = resolved.model.name
-    if not measure and name in KNOWN and not is_here(name, revision=resolved.model.revision):
-        front = sized_front_end(name)
-        out.remark(f"{name} is not on this machine: reckoned from its sizes, with a token per byte of text (too many)")
-    made = make_plan(resolved, front=front)
-    cost = estimate(made, facts=Bench(resolved).facts(probe(made.items)) if measure else None, front=front)
+    if measure:
+        made = make_plan(resolved)
+        cost = estimate(made, facts=Bench(resolved).facts(probe(made.items)))
+    else:
+        made, cost, remarks = price_run(resolved)
+        for told in remarks:
+            out.remark(told)
     guess = None if gpu is None else _guess(gpu, cost)
     data: dict[str, Any] = {
+        "kind": "run",
         "hash": resolved.hash,
         "estimate": cost.to_dict() | ({} if guess is None else {"gpu": gpu, "gpu_seconds": guess[1]}),
         "left_out": made.left_out,
@@ -83,6 +98,25 @@ def plan(
 
     def render(console: Console) -> None:
         render_plan(console, made, cost)
+        if guess is not None:
+            console.print(guess[0], markup=False, soft_wrap=True)
+
+    out.emit(data, render)
+
+
+def _forecast(kind: Kind, spec: AnySpec, *, measure: bool, gpu: str | None) -> None:
+    """Tell what a spec of another kind costs, step by step."""
+    from attnlens.run.price import forecast
+
+    told = forecast(spec, measure=measure)
+    guess = None if gpu is None else _guess(gpu, told.cost)
+    for said in told.remarks:
+        out.remark(said)
+    data = {"kind": kind, **told.to_dict()}
+    data["estimate"] |= {} if guess is None else {"gpu": gpu, "gpu_seconds": guess[1]}
+
+    def render(console: Console) -> None:
+        render_forecast(console, kind, told)
         if guess is not None:
             console.print(guess[0], markup=False, soft_wrap=True)
 
@@ -113,18 +147,41 @@ def render_plan(console: Console, plan: Plan, cost: Estimate) -> None:
     console.print(table)
     for reason, count in plan.left_out.items():
         console.print(f"left out: {reason} ({count:,})", markup=False, soft_wrap=True)
+    workers = plan.spec.execution.workers if plan.spec.execution.executor == "dask" else 1
+    console.print(f"{cost.items:,} items to do; {told_cost(cost, workers=workers)}", markup=False, soft_wrap=True)
+
+
+def render_forecast(console: Console, kind: Kind, told: Forecast) -> None:
+    """Draw the steps of a spec of another kind, and what they cost together."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    several = any(one.corpus for one in told.steps)
+    for name in (["corpus"] if several else []) + ["step"]:
+        table.add_column(name)
+    for name in ("times", "tokens to read", "at most to write"):
+        table.add_column(name, justify="right")
+    for one in told.steps:
+        counts = [f"{number:,}" if number else "" for number in (one.count, one.positions, one.tokens_made)]
+        table.add_row(*([one.corpus] if several else []), one.does, *counts)
+    console.print(table)
+    what = {"rerank": "utterances to transcribe", "ablate": "prompts to ablate", "train": "episodes or clips"}[kind]
+    console.print(f"{told.cost.items:,} {what}; {told_cost(told.cost)}", markup=False, soft_wrap=True)
+
+
+def told_cost(cost: Estimate, *, workers: int = 1) -> str:
+    """Say tokens, time, memory and disk, as far as they are known."""
     memory = "memory unknown before the model is loaded"
     if cost.memory is not None:
-        memory = f"memory about {size(cost.memory)} ({size(cost.weights or 0)} of weights)"
+        held = "" if cost.weights is None else f" ({size(cost.weights)} of weights)"
+        memory = f"memory about {size(cost.memory)}{held}"
     time = "time unknown before the model is loaded (--measure)"
     if cost.seconds is not None:
-        workers = plan.spec.execution.workers if plan.spec.execution.executor == "dask" else 1
         time = f"about {duration(cost.seconds / workers)}"
-    console.print(
-        f"{cost.items:,} items to do; {cost.positions:,} tokens to read, the longest prompt {cost.longest:,}, "
-        f"at most {cost.tokens_made:,} to write\n{time}; {memory}; disk up to {size(cost.disk)}",
-        markup=False,
-        soft_wrap=True,
+    longest = f", the longest prompt {cost.longest:,}" if cost.longest else ""
+    return (
+        f"{cost.positions:,} tokens to read{longest}, at most {cost.tokens_made:,} to write\n"
+        f"{time}; {memory}; disk up to {size(cost.disk)}"
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attnlens.cli import options
 from attnlens.cli.output import out
 
 if TYPE_CHECKING:
@@ -21,21 +22,25 @@ def rerank(
     folder: Annotated[Path, typer.Option("--out", help="Folder of the results; a new or an empty one.")],
     limit: Annotated[int | None, typer.Option(help="At most so many utterances of test and of dev.")] = None,
     device: Annotated[str | None, typer.Option(help="Where the speech LLM runs: cpu, cuda, auto.")] = None,
+    set_: options.Set = None,
 ) -> None:
     """Make N-best lists, score them after demonstrations, select by every rule, and compare with the acoustic 1-best.
 
     Writes lists, scores, transcripts, the table, and the account of what was seen of each language.
 
-    Example: `attnlens rerank experiments/asr/rerank.yaml --out runs/rerank`
+    Examples: `attnlens rerank experiments/asr/rerank.yaml --out runs/rerank`,
+    `attnlens rerank spec.yaml --set selector.adapter=runs/tft/model --out runs/tft-rerank`
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from attnlens.asr.rerank_files import new_folder
     from attnlens.asr.rerank_spec import read_rerank_spec
     from attnlens.cli.selection import render_selection
+    from attnlens.run.kinds import changed
     from attnlens.run.selection import select_hypotheses
 
     read = read_rerank_spec(spec, **({} if limit is None else {"limit": limit}))
+    read = changed(read, options.changes_of(set_))
     if device is not None and read.selector is not None:
         read = read.model_copy(update={"selector": read.selector.model_copy(update={"device": device})})
     folder = new_folder(folder)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from attnlens.cli import options
 from attnlens.cli.output import out
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def train(
         float | None, typer.Option(help="Pause and export after so long; the same call goes on.")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that make batches; changes no number.")] = None,
+    set_: options.Set = None,
 ) -> None:
     """Train by a recipe, keeping the checkpoint that is best on dev. The same command resumes a killed run.
 
@@ -34,12 +36,13 @@ def train(
     """
     from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
+    from attnlens.run.kinds import changed
     from attnlens.train.loop import train as run
     from attnlens.train.spec import read_train_spec
 
     given = {"device": device, "minutes": minutes, "workers": workers}
     changes = {name: value for name, value in given.items() if value is not None}
-    read = read_train_spec(spec, **changes)
+    read = changed(read_train_spec(spec, **changes), options.changes_of(set_))
     # Of several processes one speaks; which it is, launchers say in the environment.
     first = os.environ.get("RANK", "0") == "0"
     columns = (*Progress.get_default_columns()[:3], TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))

@@ -20,7 +20,8 @@ class Dimensions:
     """A published checkpoint's text decoder, and how many parameters are loaded in all.
 
     ``inner`` is what one token passes through: of a mixture of experts, those that are active. ``parameters`` counts
-    what attnlens loads: encoders and the family's own adapter with it, talkers without.
+    what attnlens loads: encoders and the family's own adapter with it, talkers without. ``own_rank`` is that of the
+    adapter that the checkpoint holds, 0 where it holds none.
     """
 
     family: str
@@ -33,6 +34,7 @@ class Dimensions:
     vocabulary: int
     context: int
     parameters: int
+    own_rank: int = 0
 
     @property
     def active(self) -> int:
@@ -59,7 +61,7 @@ class Dimensions:
 # Qwen2.5-Omni with 0.68 billion for its eyes, which the defaults of its class do not have.
 KNOWN: dict[str, Dimensions] = {
     "microsoft/Phi-4-multimodal-instruct": Dimensions(
-        "phi4-multimodal", 32, 24, 8, 128, 3072, 8192, 200064, 131072, 5_205_377_472
+        "phi4-multimodal", 32, 24, 8, 128, 3072, 8192, 200064, 131072, 5_205_377_472, 320
     ),
     "Qwen/Qwen3-Omni-30B-A3B-Instruct": Dimensions(
         "qwen3-omni", 48, 32, 4, 128, 2048, 8 * 768, 152064, 65536, 31_749_490_800

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,13 @@ class Plan:
         return found
 
 
-def make_plan(spec: RunSpec, *, front: FrontEnd | None = None, tick: Tick | None = None) -> Plan:
+def make_plan(
+    spec: RunSpec,
+    *,
+    front: FrontEnd | None = None,
+    tick: Tick | None = None,
+    corpora: Sequence[Corpus] | None = None,
+) -> Plan:
     """Lay out every item of a run without loading weights.
 
     ``asr`` takes no demonstrations and is planned once, whatever the shots. With ``asr`` in the plan, ``icl``, ``micl``
@@ -67,6 +73,8 @@ def make_plan(spec: RunSpec, *, front: FrontEnd | None = None, tick: Tick | None
         The model's front end; by default it is loaded by the spec's name.
     tick
         Called with the name of each utterance that is planned.
+    corpora
+        What stands for the spec's corpora, where a price is asked and they are not here.
 
     >>> spec = RunSpec(
     ...     context={"conditions": "asr,micl", "shots": "0,2"}, data={"corpora": "synthetic", "limit": 1}
@@ -79,7 +87,7 @@ def make_plan(spec: RunSpec, *, front: FrontEnd | None = None, tick: Tick | None
 
     if not spec.data.corpora:
         raise BadInput("there is no corpus to read", fix="name one in data.corpora, or pass --corpora")
-    corpora = [find_corpus(name, on_bad=spec.data.on_bad) for name in spec.data.corpora]
+    corpora = corpora or [find_corpus(name, on_bad=spec.data.on_bad) for name in spec.data.corpora]
     _distinct(corpora)
     front = front or load_front_end(spec.model.name, revision=spec.model.revision)
     allow_cutting(front, spec)
@@ -263,7 +271,7 @@ def _with_corpora(name: str, options: dict[str, Any]) -> tuple[str, dict[str, An
     return name, {key: find_corpus(str(value)) if key == "other" else value for key, value in options.items()}
 
 
-def _distinct(corpora: list[Corpus]) -> None:
+def _distinct(corpora: Sequence[Corpus]) -> None:
     names = [corpus.name for corpus in corpora]
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:

@@ -19,6 +19,7 @@ from attnlens.context.templates import TEMPLATES
 from attnlens.data.corpus import Split
 from attnlens.data.normalise import NORMALISERS
 from attnlens.errors import UnknownName
+from attnlens.mapping import put_dotted
 from attnlens.models.named_interventions import parse_intervention
 from attnlens.models.registry import require_model
 from attnlens.run.after import AFTER
@@ -283,15 +284,4 @@ class RunSpec(_Part):
         >>> RunSpec().updated({"context.shots": "0,16", "model.dtype": "bfloat16"}).context.shots
         (0, 16)
         """
-        fields = self.to_dict()
-        for key, value in changes.items():
-            *parents, last = key.split(".")
-            part: Any = fields
-            for depth, parent in enumerate(parents):
-                if not isinstance(part.get(parent), dict):
-                    raise UnknownName.among(
-                        "section", ".".join(parents[: depth + 1]), [k for k, v in part.items() if isinstance(v, dict)]
-                    )
-                part = part[parent]
-            part[last] = value
-        return RunSpec(**fields)
+        return RunSpec(**put_dotted(self.to_dict(), changes))

@@ -22,7 +22,7 @@ from attnlens.train.processes import Processes
 from attnlens.train.recipe import Changing, Recipe, make_recipe
 from attnlens.train.spec import TrainSpec
 
-__all__ = ["Outcome", "Tick", "batch_generator", "train"]
+__all__ = ["Outcome", "Tick", "batch_generator", "train", "try_cost"]
 
 Tick = Callable[[int, dict[str, float]], None]
 """Told of every step: its number from 1, and its figures."""
@@ -290,12 +290,7 @@ class _Run:
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context of the spec's precision."""
-        import torch
-
-        gpu = self.device.startswith("cuda")
-        if self.spec.precision == "float32" or (self.spec.precision == "auto" and not gpu):
-            return nullcontext()
-        return torch.autocast("cuda" if gpu else "cpu", dtype=torch.bfloat16)
+        return _autocast(self.spec, self.device)
 
     def _diverged(self, number: int, what: str, value: float) -> BadInput:
         rate = self.optimiser.param_groups[0]["lr"]
@@ -316,6 +311,26 @@ class _Steps:
 
     def __getitem__(self, number: int) -> list[Any]:
         return self.run._made(number)
+
+
+def try_cost(spec: TrainSpec) -> Cost:
+    """Load what a spec trains, try two of its batches and throw them away; nothing is written."""
+    import torch
+
+    device = _device(spec.device)
+    torch.manual_seed(spec.seed)
+    recipe = make_recipe(spec.recipe, seed=spec.seed, device=device, steps=spec.steps, options=spec.options)
+    recipe.module.to(device)
+    return measure_cost(recipe, spec, device=device, autocast=lambda: _autocast(spec, device))
+
+
+def _autocast(spec: TrainSpec, device: str) -> AbstractContextManager[object]:
+    import torch
+
+    gpu = device.startswith("cuda")
+    if spec.precision == "float32" or (spec.precision == "auto" and not gpu):
+        return nullcontext()
+    return torch.autocast("cuda" if gpu else "cpu", dtype=torch.bfloat16)
 
 
 def _device(name: str) -> str:

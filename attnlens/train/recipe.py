@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -15,7 +15,7 @@ from attnlens.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["RECIPES", "Better", "Changing", "Recipe", "make_recipe"]
+__all__ = ["RECIPES", "Better", "Changing", "Recipe", "make_recipe", "require_options"]
 
 Better = Literal["lower", "higher"]
 
@@ -108,8 +108,16 @@ def make_recipe(name: str, *, seed: int, device: str, steps: int, options: dict[
     parameters = inspect.signature(factory).parameters
     if "steps" in parameters:
         given["steps"] = steps
-    known = [option for option in parameters if option not in given]
+    require_options(name, options)
+    return factory(**given, **options)
+
+
+def require_options(name: str, options: Iterable[str]) -> dict[str, Any]:
+    """Refuse options that a recipe does not take; returns those it takes with their defaults, None where one is due."""
+    parameters = inspect.signature(RECIPES[name]).parameters
+    known = {one: None if each.default is each.empty else each.default for one, each in parameters.items()}
+    known = {one: default for one, default in known.items() if one not in ("seed", "device", "steps")}
     for option in options:
         if option not in known:
             raise UnknownName.among(f"option of the recipe {name!r}:", option, sorted(known))
-    return factory(**given, **options)
+    return known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,7 +16,7 @@ from attnlens.data.read import read_corpus
 from attnlens.errors import BadInput, UnknownName, listing
 from attnlens.train.episodes import EpisodeBuilder, Task
 
-__all__ = ["Draw", "Mixture", "read_mixture", "refuse_overlap", "require_within"]
+__all__ = ["Draw", "Mixture", "read_mixture", "read_pattern", "refuse_overlap", "require_within"]
 
 Draw = Literal["corpora", "utterances"]
 """Whether every corpus is as likely, or every utterance."""
@@ -46,7 +46,11 @@ class Mixture:
 
 
 def read_mixture(
-    tasks: Mapping[str, Mapping[str, Any]], *, common: Mapping[str, Any], draw: Draw
+    tasks: Mapping[str, Mapping[str, Any]],
+    *,
+    common: Mapping[str, Any],
+    draw: Draw,
+    read: Callable[[str], list[Corpus]] | None = None,
 ) -> tuple[Mixture, Mixture]:
     """Read the corpora of all tasks; returns what is trained on, and the same asking the dev splits.
 
@@ -55,16 +59,18 @@ def read_mixture(
     tasks
         By name: ``corpora`` (paths), and optionally ``weight``, ``hypotheses`` (a file) and anything that
         :class:`EpisodeBuilder` takes, in the place of ``common``.
+    read
+        What makes corpora of a path or a pattern; by default they are read.
     """
     if draw not in get_args(Draw):
         raise UnknownName.among("way to draw", draw, get_args(Draw))
     if not tasks:
         raise BadInput("there is no task to train on", given="tasks: {}", fix="name corpora, or tasks with corpora")
-    read = {name: _corpora(name, fields) for name, fields in tasks.items()}
+    found = {name: _corpora(name, fields, read or read_pattern) for name, fields in tasks.items()}
     trained = [
-        _part(name, fields, read[name], common=common, draw=draw, asked="pool") for name, fields in tasks.items()
+        _part(name, fields, found[name], common=common, draw=draw, asked="pool") for name, fields in tasks.items()
     ]
-    asked = [_part(name, fields, read[name], common=common, draw=draw, asked="dev") for name, fields in tasks.items()]
+    asked = [_part(name, fields, found[name], common=common, draw=draw, asked="dev") for name, fields in tasks.items()]
     asked = [one for one in asked if one.tasks]
     if not asked:
         raise BadInput(
@@ -75,7 +81,7 @@ def read_mixture(
     for part in (*trained, *asked):
         for task in part.tasks:
             part.builder.require(task)
-    languages = tuple(sorted({corpus.language for corpora in read.values() for corpus in corpora}))
+    languages = tuple(sorted({corpus.language for corpora in found.values() for corpus in corpora}))
     return Mixture(tuple(trained), languages), Mixture(tuple(asked), languages)
 
 
@@ -115,7 +121,7 @@ def require_within(trained: Sequence[str], targets: Sequence[str]) -> None:
         )
 
 
-def _corpora(name: str, fields: Mapping[str, Any]) -> list[Corpus]:
+def _corpora(name: str, fields: Mapping[str, Any], read: Callable[[str], list[Corpus]]) -> list[Corpus]:
     known = ("corpora", "weight", "hypotheses", *BUILDER)
     for key in fields:
         if key not in known:
@@ -125,11 +131,15 @@ def _corpora(name: str, fields: Mapping[str, Any]) -> list[Corpus]:
     weight = fields.get("weight", 1.0)
     if not isinstance(weight, int | float) or isinstance(weight, bool) or not weight > 0:
         raise BadInput(f"the task {name!r} is never drawn", given=f"weight: {weight!r}", fix="give a weight above 0")
-    return [read_corpus(path) for pattern in fields["corpora"] for path in _found(str(pattern))]
+    return [corpus for pattern in fields["corpora"] for corpus in read(str(pattern))]
+
+
+def read_pattern(pattern: str) -> list[Corpus]:
+    """Read the corpora that a path or a pattern such as ``data/*/manifest.jsonl`` stands for."""
+    return [read_corpus(path) for path in _found(pattern)]
 
 
 def _found(pattern: str) -> list[Path]:
-    """Return the paths that a name or a pattern such as ``data/*/manifest.jsonl`` stands for, sorted."""
     if "*" not in pattern:
         return [Path(pattern)]
     path = Path(pattern)

@@ -1,34 +1,31 @@
-"""Every spec under experiments/ loads; the paper's are planned on the real sizes, the organism's as they stand."""
+"""Every spec under experiments/ loads and is priced by `attnlens plan`, the paper's on the real sizes."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from attnlens.asr.rerank_spec import RerankSpec, read_rerank_spec
+from attnlens.asr.rerank_spec import RerankSpec
+from attnlens.cli.main import run
 from attnlens.mapping import read_mapping
 from attnlens.models.dimensions import KNOWN, sized_front_end
-from attnlens.run.ablation_spec import AblationSpec, read_ablation_spec
-from attnlens.run.corpora import find_corpus
-from attnlens.run.estimate import estimate
+from attnlens.run.kinds import kind_of_spec, read_any_spec
 from attnlens.run.load import load_spec
 from attnlens.run.plan import make_plan
 from attnlens.run.published.read import find_table
 from attnlens.run.spec import RunSpec
+from attnlens.run.stand_in import find_or_stand_in
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 PAPER = sorted((EXPERIMENTS / "paper").glob("*.yaml"))
 SMALL = sorted([*(EXPERIMENTS / "paper" / "organism").glob("*.yaml"), *(EXPERIMENTS / "own").glob("*.yaml")])
-OWN_CORPORA = ("guarani", "quechua", "maori")
-
-
-def spec_of(path: Path) -> RunSpec | RerankSpec | AblationSpec:
-    fields = read_mapping(path, keys=(), example="name: default")
-    if "windows" in fields:
-        return read_ablation_spec(path)
-    return read_rerank_spec(path) if "acoustic" in fields else load_spec(path)
+RECIPES = [
+    EXPERIMENTS / "acoustic" / "mms.yaml",
+    *(EXPERIMENTS / "recipes" / f"{one}.yaml" for one in ("asr-ft", "tft", "xft")),
+]
 
 
 def named(path: Path) -> str:
@@ -41,58 +38,78 @@ def test_every_table_and_figure_has_a_spec_and_a_small_one() -> None:
         assert tables <= {path.stem for path in folder.glob("*.yaml")}
 
 
-@pytest.fixture(scope="module")
-def heard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("heard") / "heard.jsonl"
-    lines = [{"id": one.id, "text": one.text} for name in OWN_CORPORA for one in find_corpus(name).test]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return path
+def price(path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as ended:
+        run(["plan", str(path), "--json", "--gpu", "h200-141gb", *words])
+    told = capsys.readouterr()
+    assert ended.value.code == 0, told.err
+    return dict(json.loads(told.out))
+
+
+def limited(path: Path) -> list[str]:
+    """Return the flags that make a plan of one utterance, and of demonstrations that nobody has to search for."""
+    kind = kind_of_spec(read_mapping(path, keys=(), example="name: default"))
+    if kind == "run":
+        return ["--set", "data.limit=1", "--retriever", "first"]
+    return ["--set", "limit=1"] if kind in ("rerank", "ablate") else []
 
 
 @pytest.mark.parametrize("path", PAPER, ids=named)
-def test_a_spec_of_the_paper_plans_on_the_real_model(path: Path, heard: Path) -> None:
-    spec = spec_of(path)
+def test_a_spec_of_the_paper_is_priced_on_the_real_model(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kind, spec = read_any_spec(path)
+    flags = limited(path)[:2]  # its own retriever: hypotheses are not here, and nothing is said to be missing
+    told = price(path, capsys, *flags)
+    cost = told["estimate"]
+    assert told["kind"] == kind
     if isinstance(spec, RerankSpec):
         assert spec.acoustic.n == 10
-        assert spec.selector is None or spec.selector.model in KNOWN
-        return
-    assert isinstance(spec, RunSpec)
-    assert spec.convention == "paper"
-    assert spec.model.name in KNOWN
-    # The stand-in has a hundred in its pool, and doubles of a target are not shown.
-    shots = [min(one, 90) for one in spec.context.shots]
-    stand_in = {"data.corpora": "guarani", "data.limit": 1, "data.hypotheses": str(heard), "context.shots": shots}
-    front = sized_front_end(spec.model.name)
-    plan = make_plan(spec.updated(stand_in), front=front)
-    cost = estimate(plan, front=front)
-    assert {item.asked for item in plan.items} | {0} == set(shots) | {0}
-    assert {item.prompt.condition for item in plan.items} == set(spec.context.conditions)
-    assert cost.memory is not None
-    assert cost.weights is not None
-    assert cost.memory > cost.weights > 1e10
-    assert not any("means nothing" in reason for reason in plan.left_out)
+        assert {one["corpus"] for one in told["steps"]} == {"khinalug", "kichwa", "mboshi"}
+        if spec.selector is None:
+            assert cost["positions"] == 0
+            return
+        assert spec.selector.model in KNOWN
+    else:
+        assert isinstance(spec, RunSpec)
+        assert spec.convention == "paper"
+        assert spec.model.name in KNOWN
+        assert {item["condition"] for item in told["items"]} == set(spec.context.conditions)
+        assert {item["shots_asked"] for item in told["items"]} | {0} == set(spec.context.shots) | {0}
+        assert not any("means nothing" in reason for reason in told["left_out"])
+    assert cost["memory"] > cost["weights"] > 1e10
+    assert cost["gpu_seconds"] > 0
+    assert cost["disk"] > 0
 
 
 @pytest.mark.parametrize("path", SMALL, ids=named)
-def test_a_small_spec_plans_as_it_stands(path: Path) -> None:
-    spec = spec_of(path)
-    if isinstance(spec, RerankSpec):
-        assert spec.acoustic.model == "organism"
-        return
-    if isinstance(spec, AblationSpec):
-        assert spec.model == "organism"
-        return
-    assert spec.model.name == "organism"
-    # Which demonstrations are shown makes no difference to the plan, and to rank recordings takes a while.
-    plan = make_plan(spec.updated({"data.limit": 1, "data.corpora": "guarani", "context.retriever": "first"}))
-    assert plan.items
-    assert not any("means nothing" in reason for reason in plan.left_out)
+def test_a_small_spec_is_priced_as_it_stands(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, spec = read_any_spec(path)
+    told = price(path, capsys, *limited(path))
+    cost = told["estimate"]
+    if isinstance(spec, RunSpec):
+        assert told["items"]
+        assert not any("means nothing" in reason for reason in told["left_out"])
+    else:
+        assert told["steps"]
+    if not isinstance(spec, RerankSpec) or spec.selector is not None:
+        assert cost["memory"] > cost["weights"] > 1e6
+        assert cost["positions"] > 0
 
 
-def test_the_published_prompts_at_zero_shots_are_not_those_of_asr(heard: Path) -> None:
+@pytest.mark.parametrize("path", RECIPES, ids=named)
+def test_a_recipe_of_the_paper_is_priced(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = price(path, capsys)
+    cost = told["estimate"]
+    assert told["kind"] == "train"
+    assert cost["memory"] > 5e9
+    assert cost["gpu_seconds"] > 10
+    assert cost["disk"] > 1e9
+
+
+def test_the_published_prompts_at_zero_shots_are_not_those_of_asr() -> None:
     spec = load_spec(EXPERIMENTS / "paper" / "table3.yaml")
-    stand_in = {"data.corpora": "guarani", "data.limit": 1, "data.hypotheses": str(heard), "context.shots": "0"}
-    plan = make_plan(spec.updated(stand_in), front=sized_front_end(spec.model.name))
+    stand_in = {"data.limit": 1, "data.hypotheses": None, "context.shots": "0", "context.retriever": "first"}
+    corpora, _ = find_or_stand_in(["corpora/khinalug"])
+    plan = make_plan(spec.updated(stand_in), front=sized_front_end(spec.model.name), corpora=corpora)
     assert [str(item.prompt.condition) for item in plan.items] == ["asr", "t-icl", "icl", "micl"]
     assert not plan.left_out
     assert len({item.positions for item in plan.items}) > 2

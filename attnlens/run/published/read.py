@@ -11,10 +11,10 @@ from attnlens.errors import BadInput, UnknownName
 from attnlens.mapping import read_mapping
 from attnlens.registry import Registry
 
-__all__ = ["PUBLISHED", "Cell", "Publication", "PublishedTable", "find_table", "read_publication"]
+__all__ = ["PUBLISHED", "Cell", "Publication", "PublishedCorpus", "PublishedTable", "find_table", "read_publication"]
 
 PARTED = " / "
-TOP = ("name", "source", "url", "languages", "unknown", "measures", "tables")
+TOP = ("name", "source", "url", "languages", "corpora", "unknown", "measures", "tables")
 
 Value = int | float
 
@@ -54,6 +54,18 @@ class PublishedTable:
 
 
 @dataclass(frozen=True)
+class PublishedCorpus:
+    """How large a corpus was: hours of its pool and of dev and test together, a clip's seconds and characters."""
+
+    name: str
+    language: str
+    pool_hours: float
+    other_hours: float
+    seconds: float
+    characters: int
+
+
+@dataclass(frozen=True)
 class Publication:
     """A paper's tables and figures, with what it calls its languages and how it computed its measures."""
 
@@ -66,6 +78,7 @@ class Publication:
     """How each measure was computed."""
     unknown: tuple[str, ...]
     tables: Mapping[str, PublishedTable]
+    corpora: Mapping[str, PublishedCorpus] = field(default_factory=dict)
 
     def language(self, *names: str) -> str | None:
         """Return the paper's language that goes by one of these names."""
@@ -113,12 +126,25 @@ def read_publication(path: Path | str) -> Publication:
             measures=fields["measures"],
             unknown=tuple(fields["unknown"]),
             tables={name: _table(name, table, fields["measures"]) for name, table in fields["tables"].items()},
+            corpora={name: _corpus(name, one) for name, one in fields.get("corpora", {}).items()},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{path} does not read as published numbers: {type(error).__name__}: {error}",
             fix="see attnlens/run/published/paper.yaml for the form",
         ) from None
+
+
+def _corpus(name: str, fields: Mapping[str, Any]) -> PublishedCorpus:
+    hours = fields["hours"]
+    return PublishedCorpus(
+        name,
+        fields["language"],
+        pool_hours=float(hours["pool"]),
+        other_hours=float(hours["others"]),
+        seconds=float(fields["seconds"]),
+        characters=int(fields["characters"]),
+    )
 
 
 def _table(name: str, fields: Mapping[str, Any], measures: Mapping[str, str]) -> PublishedTable:
