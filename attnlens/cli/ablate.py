@@ -21,7 +21,7 @@ def ablate(
         Path | None, typer.Argument(metavar="[SPEC.yaml]", help="What to ablate; all defaults without.")
     ] = None,
     *,
-    folder: Annotated[Path, typer.Option("--out", help="Folder of the results; a new or an empty one.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the results; the same spec goes on in it.")],
     model: Annotated[str | None, typer.Option(help="What `attnlens ls models` names, a folder, a hub name.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most so many utterances of each corpus.")] = None,
     shots: Annotated[int | None, typer.Option(help="Demonstrations in each prompt.")] = None,
@@ -31,7 +31,8 @@ def ablate(
     """Cut edges of attention, take parts of prompts and representations away, and compare all in one table.
 
     Beside each stands what could refute it: random keys of equal count and equal mass, and the same ablation with
-    another answer. Findings with verdicts, tables, traces and a report are left in the folder.
+    another answer. Findings with verdicts, tables, traces and a report are left in the folder. The same
+    command goes on where it was stopped.
 
     Example: `attnlens ablate experiments/own/paths.yaml --out runs/evidence`
     """

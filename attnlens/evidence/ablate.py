@@ -15,6 +15,7 @@ from attnlens.evidence.edges import ENDS, Edge, Window, edge, every_edge, window
 from attnlens.evidence.edges import windows as made_windows
 from attnlens.evidence.effects import Ablations, Effect, RandomCut
 from attnlens.evidence.measure import Bench, Measured
+from attnlens.evidence.notes import Notes, asked_of, noted
 from attnlens.evidence.progress import shown
 from attnlens.evidence.random_keys import BESIDE, KEY_CONTROLS, OTHER, Beside
 from attnlens.models.replay import INPUT
@@ -38,6 +39,7 @@ def ablate(
     controls: Sequence[Beside] = BESIDE,
     corpora: Sequence[Corpus] = (),
     seed: int = 0,
+    notes: Notes | None = None,
     tick: Callable[[], None] | None = None,
 ) -> Ablations:
     """Compare ablations at all depths on the same prompts, each with its references as answers, in one table.
@@ -58,6 +60,8 @@ def ablate(
         the same ablation with another utterance's reference, which should not cost as much.
     corpora
         Where controls of the prompt find other utterances of a target's language.
+    notes
+        Where each prompt is kept as soon as it is measured; with the same notes, stopped work goes on where it was.
     tick
         Told after each prompt; without it a bar is shown.
 
@@ -78,7 +82,13 @@ def ablate(
     chosen = _windows(windows, lens.n_layers)
     plan = [(one, layers) for one in wanted for layers in _layers_of(one, chosen, windows, lens.n_layers)]
     bench = Bench(lens, listed, plan, how=how, controls=tuple(controls), corpora=corpora, seed=seed)
-    measured = [bench.measure(place) for place in shown(range(len(listed)), "ablating", tick)]
+    speech = sorted([one.language, *([said.id, said.text] for said in one.pool)] for one in corpora)
+    steps = [[str(one), list(layers)] for one, layers in plan]
+    name = asked_of(notes, lens, listed, "ablate", steps, how, list(controls), seed, speech)
+    measured = [
+        Measured.read(noted(notes, f"{name}/{place}", lambda place=place: bench.measure(place).written()))  # type: ignore[misc]
+        for place in shown(range(len(listed)), "ablating", tick)
+    ]
     return _table(bench, measured)
 
 
@@ -92,6 +102,7 @@ def knockout_grid(
     how: Literal["mask", "zero"] = "mask",
     controls: Sequence[Beside] = BESIDE,
     seed: int = 0,
+    notes: Notes | None = None,
     tick: Callable[[], None] | None = None,
 ) -> Ablations:
     """Cut every edge among the spans in every window of layers, and at all layers; random keys stand beside each.
@@ -100,7 +111,7 @@ def knockout_grid(
     ----------
     edges
         Some edges by name; None is every one among ``ends`` that any prompt has.
-    windows, how, controls, seed, tick
+    windows, how, controls, seed, notes, tick
         As in :func:`ablate`; ``each`` cuts windows of one layer, or up to eight wider ones.
 
     >>> from attnlens.models.load import load
@@ -118,7 +129,7 @@ def knockout_grid(
     everywhere = tuple(range(lens.n_layers))
     chosen += [] if everywhere in chosen else [everywhere]
     cuts: list[str | Asked] = [Cut(one) for one in cut]
-    return ablate(lens, listed, cuts, windows=chosen, how=how, controls=controls, seed=seed, tick=tick)
+    return ablate(lens, listed, cuts, windows=chosen, how=how, controls=controls, seed=seed, notes=notes, tick=tick)
 
 
 def _windows(windows: Windows, n_layers: int) -> list[Window]:

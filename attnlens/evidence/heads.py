@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from attnlens.errors import BadInput, UnknownName, listing
 from attnlens.evidence.copying import copy_scores
 from attnlens.evidence.edges import Edge, edge
 from attnlens.evidence.faithfulness import Faithfulness, faithfulness
+from attnlens.evidence.notes import Notes, asked_of, noted
 from attnlens.evidence.progress import shown
 from attnlens.models.clips import reusing_clips
 from attnlens.models.interventions import query_flags
@@ -135,6 +137,7 @@ def search_heads(
     queries: Sequence[Source] = ("output",),
     fill: Fill = "mean",
     cut: str | Edge | None = None,
+    notes: Notes | None = None,
     tick: Callable[[], None] | None = None,
 ) -> HeadSearch:
     """Rank all heads by mass, contribution, logit effect, copying, and by what the answer costs without them.
@@ -152,6 +155,8 @@ def search_heads(
     cut
         An edge, such as ``output -> demo_text``: a head then loses that edge alone instead of its output, and the
         effect is that of the knockout. ``queries`` and ``fill`` do not matter then.
+    notes
+        Where effects are kept as they are measured, those of heads taken away together too; see :func:`ablate`.
     tick
         Told after each prompt; without it a bar is shown.
 
@@ -184,19 +189,28 @@ def search_heads(
     }
     maps |= copy_scores(lens, listed)
     lost = _Losses(lens, listed, tuple(queries), "zero" if lost_edge else fill, lost_edge)
+    name = asked_of(notes, lens, listed, "heads", list(queries), fill, str(lost_edge))
     costs = np.zeros((len(listed), lens.n_layers, lens.n_heads))
     with reusing_clips(lens):
         for place in shown(range(len(listed)), "taking heads away", tick):
-            for layer, head in np.ndindex(*costs.shape[1:]):
-                costs[place, layer, head] = lost.cost(place, [(layer, head)])
+            for layer in range(lens.n_layers):
+                alone = [[(layer, head)] for head in range(lens.n_heads)]
+                costs[place, layer] = noted(
+                    notes, f"{name}/{place}/{layer}", partial(_each, lost, [(place, one) for one in alone])
+                )
     maps["effect"] = costs / lost.tokens[:, None, None]
 
     def cost(heads: Sequence[tuple[int, int]]) -> Numbers:
         with reusing_clips(lens):
-            return np.array([lost.cost(place, heads) for place in range(len(listed))])
+            asked = partial(_each, lost, [(place, heads) for place in range(len(listed))])
+            return np.array(noted(notes, f"{name}/{sorted(heads)}", asked))
 
     utterances = tuple(f"{one.target.language}/{one.target.id}" for one in listed)
     return HeadSearch(maps, lost.tokens, utterances, lens.name, tuple(sources), cost)
+
+
+def _each(lost: _Losses, asked: Sequence[tuple[int, Sequence[tuple[int, int]]]]) -> list[float]:
+    return [lost.cost(place, heads) for place, heads in asked]
 
 
 class _Losses:

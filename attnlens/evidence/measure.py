@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,24 @@ class Measured:
     clean: float
     tokens: int
     cells: tuple[Cell, ...]
+
+    def written(self) -> dict[str, Any]:
+        """Return values of JSON."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Measured:
+        """Take back what was written.
+
+        >>> one = Measured(1.5, 3, (Cell(0.5, random={"equal-count": (0.1, 1.0)}, damage=0.2, other=0.0),))
+        >>> Measured.read(one.written()).cells[0].random
+        {'equal-count': (0.1, 1.0)}
+        """
+        cells = [
+            Cell(**{**one, "random": {name: (cost, share) for name, (cost, share) in one["random"].items()}})
+            for one in values["cells"]
+        ]
+        return cls(values["clean"], values["tokens"], tuple(cells))
 
 
 class Bench:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from attnlens.context.prompt import Prompt
 from attnlens.errors import BadInput, UnknownName
+from attnlens.evidence.notes import Notes, asked_of, noted
 from attnlens.evidence.progress import shown
 from attnlens.models.clips import reusing_clips
 from attnlens.models.reinitialised import reinitialised
@@ -123,6 +125,7 @@ def model_null(
     modes: Sequence[Mode] = MODES,
     layers: Sequence[int] | None = None,
     seeds: Sequence[int] = tuple(range(FEWEST_SEEDS)),
+    notes: Notes | None = None,
     tick: Callable[[], None] | None = None,
 ) -> ModelNull:
     """Trace the same prompts with weights drawn anew, and compare the maps of masses with the trained model's.
@@ -138,6 +141,8 @@ def model_null(
         Where ``top-down`` and ``each`` stop; all by default. Name a few of a deep model.
     seeds
         At least five: one draw is an anecdote.
+    notes
+        Where each draw is kept as soon as it is measured; see :func:`ablate`.
     tick
         Told after each draw; without it a bar is shown.
 
@@ -167,11 +172,18 @@ def model_null(
             "a prompt shows no audio and text of demonstrations", fix="pass micl prompts with demonstrations"
         )
     draws = [(mode, anew, seed) for mode, anew in _plan(modes, chosen, lens.n_layers) for seed in seeds]
+    name = asked_of(notes, lens, listed, "model null")
     redrawn = []
-    for mode, anew, seed in shown(draws, "drawing weights anew", tick):
+
+    def measure(anew: tuple[int, ...] | None, seed: int) -> tuple[float, list[list[float]]]:
         with reinitialised(lens, "all" if anew is None else anew, seed=seed):
             traced = _traced(lens, listed)
-        redrawn.append(Redrawn(mode, anew, seed, _rho(_map(trained), _map(traced)), _preference(traced)))
+        return _rho(_map(trained), _map(traced)), _preference(traced).tolist()
+
+    for mode, anew, seed in shown(draws, "drawing weights anew", tick):
+        # The last layer is drawn anew alone under two names, and once.
+        rho, found = noted(notes, f"{name}/{anew}/{seed}", partial(measure, anew, seed))
+        redrawn.append(Redrawn(mode, anew, seed, rho, np.asarray(found)))
     utterances = tuple(f"{one.target.language}/{one.target.id}" for one in listed)
     layers_of = tuple(int(layer) for layer in trained["layer"].values)
     return ModelNull(preference, tuple(redrawn), layers_of, utterances, lens.name)

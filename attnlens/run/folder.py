@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnlens.errors import BadInput, listing
 from attnlens.run.item import Item
@@ -18,6 +18,9 @@ from attnlens.run.load import dump_spec, load_spec
 from attnlens.run.lock import held
 from attnlens.run.spec import RunSpec
 from attnlens.traces.durable import commit
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 __all__ = ["RunFolder", "default_folder", "differences", "read_csv", "read_table", "writing"]
 
@@ -166,13 +169,13 @@ def default_folder(spec: RunSpec) -> Path:
     return Path("runs") / f"{word}-{spec.hash[:8]}"
 
 
-def differences(old: RunSpec, new: RunSpec) -> list[str]:
+def differences(old: BaseModel, new: BaseModel) -> list[str]:
     """Say in which keys that determine results two specs differ.
 
     >>> differences(RunSpec(), RunSpec(seeds=[1], name="other"))
     ['seeds: [0] then, [1] now']
     """
-    before, after = _flat(old.to_dict()), _flat(new.to_dict())
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     return [
         f"{key}: {before[key]!r} then, {after[key]!r} now"
         for key in before

@@ -54,8 +54,6 @@ def test_a_spec_leaves_tables_findings_and_traces(folder: Path) -> None:
     drawn = draw_figures(source, None, names=["knockout_grid", "cumulative_ablation", "layer_source"])
     assert "Spearman rho" in drawn.figures["layer_source"].caption
     assert {one.verdict for one in findings_of(source)} == {"inconclusive"}
-    with pytest.raises(BadInput, match="not empty"):
-        run_ablation(AblationSpec(**SMALL), folder)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +74,12 @@ def test_bad_specs_are_refused_before_anything_is_loaded(
         AblationSpec(**{**SMALL, **changes})
 
 
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(BadInput, match="not empty"):
+        run_ablation(AblationSpec(**SMALL), tmp_path)
+
+
 def test_nothing_to_ablate(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="nothing is to be ablated"):
         run_ablation(AblationSpec(**{**SMALL, "edges": [], "ablations": [], "limit": 1}), tmp_path / "out")
@@ -93,5 +97,24 @@ def test_the_command_tells_the_table_and_the_findings(tmp_path: Path, capsys: py
     assert "output -> demo_text" in told
     assert "inconclusive" in told
     with pytest.raises(SystemExit) as ended:
-        run(["ablate", str(spec), "--out", str(tmp_path / "out"), "--limit", "2"])
+        run(["ablate", str(spec), "--out", str(tmp_path / "out"), "--limit", "3"])
     assert ended.value.code == 2
+
+
+def test_a_stopped_run_goes_on_and_another_spec_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = AblationSpec(**{**SMALL, "model_null": "on", "transcribe": "on", "limit": 2})
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr("attnlens.run.ablation._heads", lambda *_given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_ablation(spec, out)
+    told: list[str] = []
+    run_ablation(spec, out, tell=told.append)
+    assert any("going on" in one for one in told)
+    for table in (folder / "tables").glob("*.csv"):
+        assert (out / "tables" / table.name).read_bytes() == table.read_bytes()
+    with pytest.raises(BadInput, match="begun with another spec") as refused:
+        run_ablation(AblationSpec(**{**SMALL, "limit": 3}), out)
+    assert "limit: 2 then, 3 now" in str(refused.value)
