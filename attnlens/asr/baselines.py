@@ -70,10 +70,7 @@ def size_curve(
         raise BadInput("a list is cut to one hypothesis or more", given=list(sizes))
     longest = max((len(one) for one in lists), default=0)
     kept = sorted({min(size, max(longest, 1)) for size in sizes})
-    ids = [one.utterance_id for one in lists]
     return {
-        size: count_errors(
-            references, list(pick([one.first(size) for one in lists])), unit=unit, normaliser=normaliser, ids=ids
-        )
+        size: count_errors(references, list(pick([one.first(size) for one in lists])), unit=unit, normaliser=normaliser)
         for size in kept
     }

@@ -33,7 +33,9 @@ FEWEST_CLUSTERS = 10
 class Systems:
     """What several systems made of the same utterances of one language.
 
-    ``clusters`` names the speaker or the recording of each utterance, for intervals about other speakers.
+    ``clusters`` names the speaker or the recording of each utterance, for intervals about other speakers. Where each
+    utterance was transcribed ``times`` times, with other demonstrations, transcripts hold all of them once for each,
+    block after block; the utterance with all its transcripts is then what is drawn.
     """
 
     language: str
@@ -41,6 +43,7 @@ class Systems:
     references: tuple[str, ...]
     transcripts: Mapping[str, Sequence[str]]
     clusters: Sequence[Hashable] | None = None
+    times: int = 1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,7 +66,7 @@ class Comparison:
     difference: Interval | None
     blocked: Interval | None
     randomisation: PermutationTest | None
-    mapsswe: MatchedPairs
+    mapsswe: MatchedPairs | None
     detectable: Detectable | None
     p_holm: float | None = None
     notes: tuple[str, ...] = ()
@@ -83,7 +86,8 @@ class Comparison:
             found.append(f"p = {self.randomisation.p:.4g}")
         if self.p_holm is not None:
             found.append(f"Holm p = {self.p_holm:.4g}")
-        found.append(f"MAPSSWE z = {self.mapsswe.z:.2f}")
+        if self.mapsswe is not None:
+            found.append(f"MAPSSWE z = {self.mapsswe.z:.2f}")
         found.append(f"{self.utterances:,} utterances, {self.units:,} {self.unit}")
         if self.detectable is not None:
             found.append(f"detectable {100 * self.detectable.difference:.2f} points")
@@ -111,12 +115,19 @@ def compare(
     new less old, xx: -1.19 points [-4.76, +0.00], p = 1, MAPSSWE z = -1.00, 12 utterances, 84 words, detectable ...
     """
     texts = [_of(systems, name) for name in (system, baseline)]
+    times = systems.times
+    said = list(systems.references) * times
+    ids = systems.ids if times == 1 else [f"{name} {block}" for block in range(times) for name in systems.ids]
     one, other = (
-        count_errors(systems.references, list(text), unit=unit, normaliser=normaliser, ids=systems.ids)
-        for text in texts
+        count_errors(said, list(text), unit=unit, normaliser=normaliser, ids=ids).folded(times) for text in texts
     )
-    segments = error_segments(systems.references, *map(list, texts), unit=unit, normaliser=normaliser)
     notes: list[str] = []
+    pairs = None
+    if times == 1:
+        segments = error_segments(said, *map(list, texts), unit=unit, normaliser=normaliser)
+        pairs = matched_pairs(segments.first, segments.second)
+    else:
+        notes.append(f"no MAPSSWE: its segments are of one transcript per utterance, and there are {times}")
 
     clusters = None if systems.clusters is None else list(systems.clusters)
     drawn = enough_clusters(clusters)
@@ -149,13 +160,13 @@ def compare(
         baseline=baseline,
         unit=unit,
         utterances=len(one),
-        units=int(one.length.sum()),
+        units=int(one.length.sum()) // times,
         system_rate=one.rate,
         baseline_rate=other.rate,
         difference=difference,
         blocked=blocked,
         randomisation=flips,
-        mapsswe=matched_pairs(segments.first, segments.second),
+        mapsswe=pairs,
         detectable=smallest,
         notes=tuple(notes),
     )

@@ -105,7 +105,8 @@ class _Desk:
 
     def tuned(self, lists: Sequence[Candidates], dev: Sequence[Utterance], **grid: Sequence[float]) -> Weights:
         spec = self.spec
-        return tune(lists, [one.text for one in dev], unit=spec.unit, normaliser=spec.normaliser, **grid)
+        said = [one.text for one in dev] * (len(lists) // len(dev))
+        return tune(lists, said, unit=spec.unit, normaliser=spec.normaliser, **grid)
 
     def bonus_alone(self, lists: Sequence[Candidates], dev_lists: Sequence[Candidates], dev: _Heard) -> None:
         """Show what the bonus per token gives without any language model: the rest of a gain is the model's."""
@@ -154,6 +155,8 @@ def rerank_language(
             others=desk.others,
             clusters=_clusters(test),
             tags=desk.tags,
+            # An n-gram model is shown nothing: seeds would repeat the same numbers.
+            seeds=spec.seeds if spec.selector is not None else spec.seeds[:1],
         ),
         nbest=tuple(heard[0].lists),
         candidates=desk.scored,
@@ -196,17 +199,29 @@ def _rerank_by_ngram(desk: _Desk, part: NgramPart, test: _Heard, dev: _Heard) ->
 
 def _rerank_by_prompt(desk: _Desk, lens: SpeechLM, part: SelectorPart, test: _Heard, dev: _Heard) -> None:
     """Score the lists after demonstrations, clean and controlled; let the model write or answer where that is asked."""
-    main = part.asked
-    prompts = _prompts(desk, part, test)
-    desk.scored[main] = _scored(desk, lens, prompts, test.lists, main)
+    main, seeds = part.asked, desk.spec.seeds
+    drawn = [_prompts(desk, part, test, seed) for seed in seeds]
+    prompts = [one for block in drawn for one in block]
+    lists = list(test.lists) * len(seeds)
+    if len(seeds) > 1 and all(block == drawn[0] for block in drawn):
+        desk.remarks.append(
+            f"{desk.corpus.name}: all {len(seeds)} seeds show the same demonstrations (retriever {part.retriever}, "
+            f"order {part.order}): only controls and chance differ between them"
+        )
+    desk.scored[main] = _scored(desk, lens, prompts, lists, main)
     if dev.utterances:
-        scored = _scored(desk, lens, _prompts(desk, part, dev), dev.lists, f"{main} on dev")
+        shown = [one for seed in seeds for one in _prompts(desk, part, dev, seed)]
+        scored = _scored(desk, lens, shown, list(dev.lists) * len(seeds), f"{main} on dev")
         desk.weights[main] = desk.tuned(scored, dev.utterances)
         desk.bonus_alone(desk.scored[main], scored, dev)
     for control in part.controls if part.shots else ():
         named, options = parse_control(control)
-        changed = [apply_control(one, named, seed=desk.spec.seed, corpus=desk.corpus, **options) for one in prompts]
-        desk.scored[control] = _scored(desk, lens, changed, test.lists, control)
+        changed = [
+            apply_control(one, named, seed=seed, corpus=desk.corpus, **options)
+            for seed, block in zip(seeds, drawn, strict=True)
+            for one in block
+        ]
+        desk.scored[control] = _scored(desk, lens, changed, lists, control)
         rule: str | Rule = Interpolated(desk.weights[main]) if main in desk.weights else "sum-logprob"
         name = f"control: {control}"
         desk.others[name] = [choice.text for choice in select(desk.scored[control], rule)]
@@ -214,7 +229,8 @@ def _rerank_by_prompt(desk: _Desk, lens: SpeechLM, part: SelectorPart, test: _He
     if part.controls and not part.shots:
         desk.remarks.append("no controls: there are no demonstrations to change")
     if part.instruction == "on":
-        answers = [select_by_instruction(lens, *pair) for pair in zip(prompts, test.lists, strict=True)]
+        given = {pair: select_by_instruction(lens, *pair) for pair in dict.fromkeys(zip(prompts, lists, strict=True))}
+        answers = [given[pair] for pair in zip(prompts, lists, strict=True)]
         desk.others["instruction"] = [one.text for one in answers]
         obeyed = sum(one.how in ("exact", "number") for one in answers)
         desk.tags["instruction"] = f"{obeyed} of {len(answers)} answers name a hypothesis"
@@ -229,12 +245,12 @@ def _errors(desk: _Desk, lists: Sequence[NBest], said: Sequence[Utterance]) -> i
     return int(found.errors.sum())
 
 
-def _prompts(desk: _Desk, part: SelectorPart, heard: _Heard) -> list[Prompt]:
+def _prompts(desk: _Desk, part: SelectorPart, heard: _Heard, seed: int) -> list[Prompt]:
     queries = [
         Query(one, hypothesis=listed.best.text if len(listed) else "")
         for one, listed in zip(heard.utterances, heard.lists, strict=True)
     ]
-    rankings = retrieve(queries, desk.corpus.pool, k=part.shots, retriever=part.retriever, seed=desk.spec.seed)
+    rankings = retrieve(queries, desk.corpus.pool, k=part.shots, retriever=part.retriever, seed=seed)
     return [
         build_prompt(
             one,
@@ -242,7 +258,7 @@ def _prompts(desk: _Desk, part: SelectorPart, heard: _Heard) -> list[Prompt]:
             condition=part.asked,
             template=part.template,
             order=part.order,
-            seed=desk.spec.seed,
+            seed=seed,
         )
         for one, ranking in zip(heard.utterances, rankings, strict=True)
     ]
@@ -251,19 +267,25 @@ def _prompts(desk: _Desk, part: SelectorPart, heard: _Heard) -> list[Prompt]:
 def _scored(
     desk: _Desk, lens: SpeechLM, prompts: Sequence[Prompt], lists: Sequence[NBest], what: str
 ) -> list[Candidates]:
-    def tick(done: int) -> None:
-        desk.tell(f"scoring: {what}", done, len(lists))
+    # Seeds that draw the same demonstrations ask the same: it is answered once.
+    asked = dict(zip(prompts, lists, strict=True))
 
-    found, log = score_lists(lens, prompts, lists, measure=0 if desk.logs else MEASURED, tick=tick)
+    def tick(done: int) -> None:
+        desk.tell(f"scoring: {what}", done, len(asked))
+
+    found, log = score_lists(lens, list(asked), list(asked.values()), measure=0 if desk.logs else MEASURED, tick=tick)
     desk.logs.append(log)
-    return found
+    answered = dict(zip(asked, found, strict=True))
+    return [answered[prompt] for prompt in prompts]
 
 
 def _written(desk: _Desk, lens: SpeechLM, prompts: Sequence[Prompt], guard: str) -> tuple[list[str], CopyRate]:
-    texts = []
-    for number, prompt in enumerate(prompts, start=1):
-        texts.append(write_transcript(lens, prompt, guard=guard).text)
-        desk.tell("writing transcripts", number, len(prompts))
+    written: dict[Prompt, str] = {}
+    asked = dict.fromkeys(prompts)
+    for number, prompt in enumerate(asked, start=1):
+        written[prompt] = write_transcript(lens, prompt, guard=guard).text
+        desk.tell("writing transcripts", number, len(asked))
+    texts = [written[prompt] for prompt in prompts]
     shown = [[one.text for one in prompt.demonstrations if one.text is not None] for prompt in prompts]
     return texts, copy_rate(texts, shown, [prompt.target.text for prompt in prompts], normaliser=desk.spec.normaliser)
 

@@ -80,32 +80,39 @@ def write_results(
 
 
 def _language(folder: Path, one: Reranked, table: SelectionTable) -> None:
-    (folder / "transcripts").mkdir(parents=True)
+    folder.mkdir(parents=True)
     write_nbest(one.nbest, folder / "nbest.jsonl")
-    lines = []
-    for place, listed in enumerate(one.nbest):
-        scores = [
-            {
-                "text": hypothesis.text,
-                "acoustic": hypothesis.acoustic,
-                **{name: lists[place].scores[rank].total for name, lists in one.candidates.items()},
-                "tokens": {name: lists[place].scores[rank].tokens for name, lists in one.candidates.items()},
-            }
-            for rank, hypothesis in enumerate(listed.hypotheses)
-        ]
-        lines.append(json.dumps(_finite({"id": listed.utterance_id, "hypotheses": scores}), ensure_ascii=False))
-    (folder / "scores.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    rows = []
-    for place, listed in enumerate(one.nbest):
-        texts = {row.system: row.transcripts[place] for row in table.rows}
-        rows.append({"id": listed.utterance_id, "reference": one.test.references[place], **texts})
-    (folder / "transcripts.jsonl").write_text(
-        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-    )
-    for row in table.rows:
-        name = "".join(letter if letter.isalnum() or letter in "-+" else "_" for letter in row.system)
-        text = "".join(f"{' '.join(line.split())}\n" for line in row.transcripts)
-        (folder / "transcripts" / f"{name}.txt").write_text(text, encoding="utf-8")
+    seeds, size = one.test.seeds, len(one.nbest)
+    lines, rows = [], []
+    for block, seed in enumerate(seeds):
+        # One seed is not worth a word; of several each line says which.
+        drawn: dict[str, Any] = {"seed": seed} if len(seeds) > 1 else {}
+        for place, listed in enumerate(one.nbest, start=block * size):
+            # What demonstrations do not change, such as the n-gram model, was scored once.
+            scored = {name: lists[place % len(lists)].scores for name, lists in one.candidates.items()}
+            scores = [
+                {
+                    "text": hypothesis.text,
+                    "acoustic": hypothesis.acoustic,
+                    **{name: found[rank].total for name, found in scored.items()},
+                    "tokens": {name: found[rank].tokens for name, found in scored.items()},
+                }
+                for rank, hypothesis in enumerate(listed.hypotheses)
+            ]
+            lines.append(_finite({"id": listed.utterance_id, **drawn, "hypotheses": scores}))
+            texts = {row.system: row.transcripts[place] for row in table.rows}
+            rows.append({"id": listed.utterance_id, **drawn, "reference": one.test.said[place], **texts})
+        texts_of = folder / "transcripts" / (f"seed-{seed}" if drawn else "")
+        texts_of.mkdir(parents=True, exist_ok=True)
+        for row in table.rows:
+            name = "".join(letter if letter.isalnum() or letter in "-+" else "_" for letter in row.system)
+            here = row.transcripts[block * size : (block + 1) * size]
+            (texts_of / f"{name}.txt").write_text(
+                "".join(f"{' '.join(line.split())}\n" for line in here), encoding="utf-8"
+            )
+    for name, part in (("scores", lines), ("transcripts", rows)):
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in part)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
 def _summary(one: Reranked) -> dict[str, Any]:

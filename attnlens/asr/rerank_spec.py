@@ -109,7 +109,8 @@ class RerankSpec(_Part):
     normaliser: str = "basic-unicode"
     unit: Literal["words", "characters"] = "words"
     """What weights are tuned for and comparisons count; both rates are told."""
-    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)] = (0,)
+    """Each draws demonstrations and controls of its own; rates are means over them, utterances are what is drawn."""
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -123,6 +124,8 @@ class RerankSpec(_Part):
         for rule in self.rules:
             RULES.require(rule)
         NORMALISERS.require(self.normaliser)
+        if len(set(self.seeds)) < len(self.seeds):
+            raise BadInput("a seed stands twice", given=f"seeds: {list(self.seeds)}", fix="name each once")
         if self.selector is None and self.ngram is None:
             raise BadInput("nothing scores the hypotheses", given="selector: null, ngram: null", fix="name one")
         if self.selector is not None:

@@ -21,6 +21,8 @@ INTERVALS = ("wer_interval", "interval", "gap_interval")
 class Row:
     """One system: its transcripts, word and character errors, and how it compares with the acoustic 1-best.
 
+    Transcripts and counts hold all utterances once for each of the table's seeds, block after block.
+
     ``rate`` is the word error rate with its interval, None where there are too few utterances for one.
     ``gap`` is the share of the way from the acoustic 1-best to the oracle that was gone, with its interval;
     ``gap_recovered`` its value alone, None where the oracle is no better.
@@ -43,7 +45,8 @@ class SelectionTable:
     """The rows of one language, with the size of what they were measured on.
 
     ``curves`` gives the word error rate of rules and oracle with every list cut to its first 1, 2, 5 ... hypotheses;
-    tuned weights stay those of the whole lists.
+    tuned weights stay those of the whole lists. ``seeds`` says with how many draws of demonstrations it was measured:
+    rates are means over them, and what intervals and tests draw are utterances with all their transcripts.
     """
 
     language: str
@@ -52,6 +55,17 @@ class SelectionTable:
     hypotheses: float
     empty_lists: int
     curves: Mapping[str, Mapping[int, float]]
+    seeds: int = 1
+
+    @property
+    def utterances(self) -> int:
+        """How many utterances, each counted once."""
+        return len(self.rows[0].words) // self.seeds
+
+    @property
+    def words(self) -> int:
+        """How many words were said in them."""
+        return int(self.rows[0].words.length.sum()) // self.seeds
 
     def __getitem__(self, system: str) -> Row:
         for row in self.rows:
@@ -77,8 +91,8 @@ class SelectionTable:
                     "interval": None if found is None else _ends(found.interval),
                     "p": None if found is None or found.randomisation is None else float(found.randomisation.p),
                     "p_holm": None if found is None else found.p_holm,
-                    "mapsswe_z": None if found is None else found.mapsswe.z,
-                    "mapsswe_p": None if found is None else found.mapsswe.p,
+                    "mapsswe_z": None if found is None or found.mapsswe is None else found.mapsswe.z,
+                    "mapsswe_p": None if found is None or found.mapsswe is None else found.mapsswe.p,
                     "detectable": None
                     if found is None or found.detectable is None
                     else float(found.detectable.difference),
@@ -87,12 +101,12 @@ class SelectionTable:
                     "notes": [] if found is None else list(found.notes),
                 }
             )
-        first = self.rows[0].words
         return {
             "language": self.language,
             "normaliser": self.normaliser,
-            "utterances": len(first),
-            "words": int(first.length.sum()),
+            "utterances": self.utterances,
+            "words": self.words,
+            "seeds": self.seeds,
             "hypotheses_per_list": self.hypotheses,
             "empty_lists": self.empty_lists,
             "curves": {name: {str(n): rate for n, rate in curve.items()} for name, curve in self.curves.items()},
@@ -114,7 +128,9 @@ class SelectionTable:
                 for place, end in enumerate(("low", "high"))
             }
             plain = {name: value for name, value in row.items() if name not in ("notes", *INTERVALS)}
-            sizes = {name: told[name] for name in ("utterances", "words", "hypotheses_per_list", "empty_lists")}
+            sizes = {
+                name: told[name] for name in ("utterances", "words", "seeds", "hypotheses_per_list", "empty_lists")
+            }
             whole = {"corpus": corpus, **plain, **ends, **sizes, "notes": "; ".join(row["notes"])}
             rows.append({name: "" if value is None else value for name, value in whole.items()})
         return rows
@@ -135,18 +151,16 @@ class SelectionTable:
                     cells[3] += f" [{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]"
                 cells[4] = "" if found.randomisation is None else f"{found.randomisation.p:.4f}"
                 cells[5] = "" if found.p_holm is None else f"{found.p_holm:.4f}"
-                cells[6] = f"{found.mapsswe.z:.2f}"
+                cells[6] = "" if found.mapsswe is None else f"{found.mapsswe.z:.2f}"
                 if found.detectable is not None:
                     smallest.append(100 * float(found.detectable.difference))
             if row.gap_recovered is not None and row.kind in ("rule", "other"):
                 cells[7] = f"{row.gap_recovered:.2f}"
                 cells[7] += "" if row.gap is None else f" [{row.gap.low:.2f}, {row.gap.high:.2f}]"
             lines.append("| " + " | ".join(cells) + " |")
-        words = self.rows[0].words
-        told = (
-            f"{self.language}: {len(words):,} utterances, {int(words.length.sum()):,} words, "
-            f"{self.hypotheses:.1f} hypotheses per list"
-        )
+        told = f"{self.language}: {self.utterances:,} utterances, {self.words:,} words, "
+        told += f"{self.seeds} seeds of demonstrations, " if self.seeds > 1 else ""
+        told += f"{self.hypotheses:.1f} hypotheses per list"
         told += f", {self.empty_lists} lists empty" if self.empty_lists else ""
         if smallest:
             told += f"; smallest change found with 80 % power {min(smallest):.2f} to {max(smallest):.2f} points"

@@ -29,8 +29,10 @@ _OWN = (ACOUSTIC, "random pick", "LM only", "oracle", "anti-oracle")
 class ListTest:
     """Scored lists of one language with their references, and what is to be done with them.
 
-    ``rules`` are made rules by the name of their row. ``others`` holds transcripts that were not chosen from the lists:
-    joint decoding, prompted transcription. ``tags`` marks rows, such as one whose weights were tuned on test.
+    With several ``seeds`` of demonstrations ``lists`` hold all utterances once for each seed, block after block;
+    ``others`` do so too, or hold one transcript per utterance where seeds change nothing. ``rules`` are made rules by
+    the name of their row. ``others`` holds transcripts that were not chosen from the lists: joint decoding, prompted
+    transcription. ``tags`` marks rows, such as one whose weights were tuned on test.
     """
 
     language: str
@@ -40,6 +42,12 @@ class ListTest:
     others: Mapping[str, Sequence[str]] = field(default_factory=dict)
     clusters: Sequence[Hashable] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    seeds: Sequence[int] = (0,)
+
+    @property
+    def said(self) -> list[str]:
+        """The reference of each list."""
+        return list(self.references) * len(self.seeds)
 
 
 def selection_tables(
@@ -71,14 +79,15 @@ def selection_tables(
     >>> [(row.system, row.words.rate) for row in table.rows][:1], table["sum"].gap_recovered
     ([('acoustic 1-best', 0.5)], 1.0)
     """
-    made = [_transcribed(one, unit=unit, normaliser=normaliser, seed=seed) for one in tests]
+    made = [_transcribed(one, unit=unit, normaliser=normaliser) for one in tests]
     systems = [
         Systems(
             language=one.language,
-            ids=tuple(each.utterance_id for each in one.lists),
+            ids=tuple(each.utterance_id for each in one.lists[: len(one.references)]),
             references=tuple(one.references),
             transcripts={name: texts for name, (kind, texts) in rows.items() if _is_system(name, kind)},
             clusters=one.clusters,
+            times=len(one.seeds),
         )
         for one, rows in zip(tests, made, strict=True)
     ]
@@ -96,11 +105,14 @@ def _is_system(name: str, kind: Kind) -> bool:
     return kind in ("rule", "other") or name in (ACOUSTIC, "LM only")
 
 
-def _transcribed(test: ListTest, *, unit: Unit, normaliser: str, seed: int) -> dict[str, tuple[Kind, tuple[str, ...]]]:
-    if len(test.lists) != len(test.references) or not test.lists:
+def _transcribed(test: ListTest, *, unit: Unit, normaliser: str) -> dict[str, tuple[Kind, tuple[str, ...]]]:
+    size = len(test.references)
+    names_of = [[one.utterance_id for one in test.lists[at : at + size]] for at in range(0, len(test.lists), size or 1)]
+    if len(test.lists) != len(test.said) or not test.lists or any(names != names_of[0] for names in names_of):
         raise BadInput(
             f"every list of {test.language!r} needs its reference",
-            given=f"{len(test.lists)} lists, {len(test.references)} references",
+            given=f"{len(test.lists)} lists, {size} references, {len(test.seeds)} seeds",
+            fix="pass the lists of all utterances in one order, once for each seed",
         )
     names = [*_OWN, *test.rules, *test.others]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -108,17 +120,25 @@ def _transcribed(test: ListTest, *, unit: Unit, normaliser: str, seed: int) -> d
         raise BadInput("two rows of the table have one name", given=listing(twice), fix="call yours otherwise")
 
     def bound(*, worst: bool) -> tuple[str, ...]:
-        return tuple(oracle(test.lists, test.references, worst=worst, unit=unit, normaliser=normaliser))
+        return tuple(oracle(test.lists, test.said, worst=worst, unit=unit, normaliser=normaliser))
 
     def chosen(rule: Rule) -> tuple[str, ...]:
         return tuple(choice.text for choice in select(test.lists, rule))
 
+    def whole(texts: Sequence[str]) -> tuple[str, ...]:
+        return tuple(texts) * (len(test.seeds) if len(texts) == size else 1)
+
+    picked = [
+        text
+        for place, seed in enumerate(test.seeds)
+        for text in random_pick(test.lists[place * size : (place + 1) * size], seed=seed)
+    ]
     return {
         ACOUSTIC: ("baseline", tuple(acoustic_best(test.lists))),
-        "random pick": ("baseline", tuple(random_pick(test.lists, seed=seed))),
+        "random pick": ("baseline", tuple(picked)),
         "LM only": ("baseline", chosen(lm_only())),
         **{name: ("rule", chosen(rule)) for name, rule in test.rules.items()},
-        **{name: ("other", tuple(texts)) for name, texts in test.others.items()},
+        **{name: ("other", whole(texts)) for name, texts in test.others.items()},
         "oracle": ("bound", bound(worst=False)),
         "anti-oracle": ("bound", bound(worst=True)),
     }
@@ -133,15 +153,18 @@ def _table(
     normaliser: str,
     options: dict[str, Any],
 ) -> SelectionTable:
+    times = len(test.seeds)
     ids = [one.utterance_id for one in test.lists]
+    if times > 1:
+        ids = [f"{name} {place // len(test.references)}" for place, name in enumerate(ids)]
     counts: dict[str, dict[Unit, ErrorCounts]] = {
         name: {
-            each: count_errors(test.references, texts, unit=each, normaliser=normaliser, ids=ids)
+            each: count_errors(test.said, texts, unit=each, normaliser=normaliser, ids=ids)
             for each in ("words", "characters")
         }
         for name, (_, texts) in rows.items()
     }
-    start, goal = counts[ACOUSTIC][unit], counts["oracle"][unit]
+    start, goal = (counts[name][unit].folded(times) for name in (ACOUSTIC, "oracle"))
     way = start.errors - goal.errors
     made = []
 
@@ -154,7 +177,8 @@ def _table(
         return found
 
     for name, (kind, texts) in rows.items():
-        gone = start.errors - counts[name][unit].errors
+        gone = start.errors - counts[name][unit].folded(times).errors
+        spoken = counts[name]["words"].folded(times)
         made.append(
             Row(
                 system=name,
@@ -165,7 +189,7 @@ def _table(
                 comparison=compared.get(name),
                 gap_recovered=float(gone.sum() / way.sum()) if way.sum() else None,
                 gap=interval(gone, way) if way.sum() else None,
-                rate=interval(counts[name]["words"].errors, counts[name]["words"].length),
+                rate=interval(spoken.errors, spoken.length),
                 tag=test.tags.get(name, ""),
             )
         )
@@ -174,22 +198,21 @@ def _table(
         rows=tuple(made),
         normaliser=normaliser,
         hypotheses=sum(map(len, test.lists)) / len(test.lists),
-        empty_lists=sum(not len(one) for one in test.lists),
+        empty_lists=sum(not len(one) for one in test.lists) // times,
         curves=_curves(test, unit=unit, normaliser=normaliser),
+        seeds=times,
     )
 
 
 def _curves(test: ListTest, *, unit: Unit, normaliser: str) -> dict[str, dict[int, float]]:
     def best(lists: Sequence[Candidates]) -> list[str]:
-        return oracle(lists, test.references, unit=unit, normaliser=normaliser)
+        return oracle(lists, test.said, unit=unit, normaliser=normaliser)
 
     def by(rule: Rule) -> Callable[[Sequence[Candidates]], list[str]]:
         return lambda lists: [choice.text for choice in select(lists, rule)]
 
     picks = {**{name: by(rule) for name, rule in test.rules.items()}, "oracle": best}
     return {
-        name: {
-            n: counts.rate for n, counts in size_curve(test.lists, test.references, pick, normaliser=normaliser).items()
-        }
+        name: {n: counts.rate for n, counts in size_curve(test.lists, test.said, pick, normaliser=normaliser).items()}
         for name, pick in picks.items()
     }

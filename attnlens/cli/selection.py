@@ -33,8 +33,9 @@ def _table(console: Console, name: str, rows: Sequence[Row]) -> None:
     from rich.table import Table
 
     first = rows[0]
+    drawn = f"{first['seeds']} seeds of demonstrations, " if first["seeds"] > 1 else ""
     console.print(
-        f"Hypotheses chosen, {name}: {first['utterances']} utterances, {first['words']} words, "
+        f"Hypotheses chosen, {name}: {first['utterances']} utterances, {first['words']} words, {drawn}"
         f"{first['hypotheses_per_list']:.1f} hypotheses per list\n",
         markup=False,
     )

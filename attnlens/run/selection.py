@@ -57,7 +57,7 @@ class Selected:
     def _curves(self) -> Rows:
         """Return the word error rate by system and length of list, over all languages that have such lists."""
         tables = self.tables[: len(self.found)]
-        words = [int(table.rows[0].words.length.sum()) for table in tables]
+        words = [table.words for table in tables]
         rows: Rows = []
         for system, curve in tables[0].curves.items():
             for n in curve:
@@ -101,7 +101,7 @@ def select_hypotheses(
     for one in found:
         for said in (*one.remarks, *(f"{one.corpus.name}: {log}" for log in one.logs)):
             LOG.info("selection: %s", said)
-    options: dict[str, Any] = {"unit": spec.unit, "normaliser": spec.normaliser, "seed": spec.seed}
+    options: dict[str, Any] = {"unit": spec.unit, "normaliser": spec.normaliser, "seed": spec.seeds[0]}
     tables = selection_tables([one.test for one in found], **options)
     if len(found) > 1:
         tables += selection_tables([pooled(ALL, [one.test for one in found], tables)], **options)
@@ -141,7 +141,7 @@ def rerank_spec(spec: RunSpec) -> RerankSpec:
         ngram=part.ngram,
         rules=part.rules,
         normaliser=spec.data.normaliser,
-        seed=spec.seeds[0],
+        seeds=spec.seeds,
     )
 
 

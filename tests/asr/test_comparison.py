@@ -47,6 +47,7 @@ def test_a_better_system_is_found_and_the_row_says_on_what() -> None:
     assert found.blocked.units == 10
     assert found.randomisation is not None
     assert found.randomisation.p < 0.05
+    assert found.mapsswe is not None
     assert found.mapsswe.z < -3
     assert found.detectable is not None
     assert 0 < found.detectable.difference < 1
@@ -87,6 +88,7 @@ def test_equal_systems_differ_by_nothing() -> None:
     same = replace(same, transcripts={**same.transcripts, "b": same.transcripts["a"]})
     found = compare(same, "b", baseline="a", **QUICK)
     assert found.randomisation is not None
+    assert found.mapsswe is not None
     assert (found.randomisation.p, found.mapsswe.p) == (1.0, 1.0)
     assert found.difference is not None
     assert found.difference.width == 0

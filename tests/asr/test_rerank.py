@@ -193,4 +193,4 @@ def _written(folder: Path) -> Path:
 
 
 def test_equal_specs_have_equal_hashes() -> None:
-    assert spec().hash == spec().hash != spec(seed=1).hash
+    assert spec().hash == spec().hash != spec(seeds=[1]).hash

@@ -128,7 +128,7 @@ def test_selection_means_what_the_run_means() -> None:
     )
     found = rerank_spec(spec)
     assert found.selector is not None
-    assert (found.selector.shots, found.selector.controls, found.seed) == (3, ("mismatched-pairs",), 4)
+    assert (found.selector.shots, found.selector.controls, found.seeds) == (3, ("mismatched-pairs",), (4, 5))
     assert acoustic_name("mine", corpus()) == "mine"
     assert spec.hash != RunSpec().hash
 
