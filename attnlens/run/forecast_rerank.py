@@ -49,7 +49,7 @@ def forecast_rerank(spec: RerankSpec, *, measure: bool = False) -> Forecast:
         steps += _searched(spec, corpus, test, dev)
         texts = sum(len(one.text.encode()) + LINE for one in test)
         scored = 1 + (0 if part is None else 1 + len(part.controls))
-        disk += texts * (spec.acoustic.n * scored + len(spec.rules) + 8)
+        disk += texts * (1 if part is None else len(spec.seeds)) * (spec.acoustic.n * scored + len(spec.rules) + 8)
         if part is None or model is None:
             continue
         prompts = _prompts(spec, part, corpus, test), _prompts(spec, part, corpus, dev)
@@ -67,6 +67,8 @@ def forecast_rerank(spec: RerankSpec, *, measure: bool = False) -> Forecast:
     ]
     if part is not None and part.shots:
         told.append("demonstrations are drawn at random for the plan, and references stand for the hypotheses")
+    if part is not None and len(spec.seeds) > 1:
+        told.append("every seed is counted; seeds that draw the same demonstrations will be scored once")
     return Forecast(
         tuple(steps),
         total(
@@ -95,7 +97,6 @@ def _prompts(spec: RerankSpec, part: SelectorPart, corpus: Corpus, asked: Sequen
     queries = [Query(one) for one in asked]
     if not queries:
         return []
-    rankings = retrieve(queries, corpus.pool, k=part.shots, retriever="random", seed=spec.seed)
     return [
         build_prompt(
             one,
@@ -103,9 +104,12 @@ def _prompts(spec: RerankSpec, part: SelectorPart, corpus: Corpus, asked: Sequen
             condition=part.asked,
             template=part.template,
             order=part.order,
-            seed=spec.seed,
+            seed=seed,
         )
-        for one, ranking in zip(asked, rankings, strict=True)
+        for seed in spec.seeds
+        for one, ranking in zip(
+            asked, retrieve(queries, corpus.pool, k=part.shots, retriever="random", seed=seed), strict=True
+        )
     ]
 
 

@@ -65,6 +65,9 @@ def test_controls_the_n_gram_model_and_a_missing_selector_count() -> None:
     assert many.cost.weights is not None
     assert many.cost.memory is not None
     assert many.cost.memory > many.cost.weights
+    twice = forecast_rerank(RerankSpec(corpora=["synthetic"], selector={"shots": 2}, seeds=[0, 1]))
+    assert counts(twice)["score under mismatched-pairs"] == 8
+    assert counts(twice)["search again with the n-gram model"] == counts(many)["search again with the n-gram model"]
     alone = forecast_rerank(RerankSpec(corpora=["synthetic"], selector=None))
     assert alone.cost.positions == 0
     assert alone.cost.memory is None
