@@ -132,8 +132,8 @@ class Ledger:
 
 def ledger(
     *,
-    acoustic: str,
-    acoustic_trained_on: TrainedOn,
+    acoustic: str | None,
+    acoustic_trained_on: TrainedOn = "not-declared",
     selector: str | None = None,
     selector_trained_on: TrainedOn = "not-declared",
     condition: Condition | None = None,
@@ -149,7 +149,8 @@ def ledger(
     Parameters
     ----------
     acoustic, acoustic_trained_on
-        The model that makes the N-best lists, and whether the target language is known to be in its training.
+        The model that makes the N-best lists, None where there is none, and whether the target language is known to be
+        in its training.
     selector, selector_trained_on, condition
         The speech LLM that scores or writes, and what its prompts show; the hypotheses it judges come from the audio.
     retriever, retriever_uses
@@ -169,7 +170,7 @@ def ledger(
     text of pool in its context, audio of test in its query, no target-language training data declared; weights: audio
     and text of dev tuned on.
     """
-    rows = [_acoustic(acoustic, acoustic_trained_on)]
+    rows = [] if acoustic is None else [_acoustic(acoustic, acoustic_trained_on)]
     if retriever is not None:
         rows.append(_retriever(f"{retriever} retriever", frozenset(retriever_uses)))
     if selector is not None:

@@ -59,7 +59,7 @@ KEYS: dict[Kind, dict[str, str]] = {
         "shots": "selector.shots",
         "retriever": "selector.retriever",
         "controls": "selector.controls",
-        "seeds": "seed",
+        "seeds": "seeds",
     },
     "ablate": {
         "model": "model",
@@ -102,7 +102,11 @@ def resolve_any(path: Path, *, sets: list[str] | None, **flags: str | None) -> t
         if flag not in KEYS[kind]:
             known = ", ".join(f"--{one}" for one in KEYS[kind])
             raise BadInput(f"--{flag} means nothing in a spec of the kind {kind!r}", given=value, present=known)
-        changes[KEYS[kind][flag]] = value.split(",") if flag in LISTS else number(flag, value)
+        key = KEYS[kind][flag]
+        if key == "seeds":
+            changes[key] = [number(flag, one) for one in value.split(",")]
+        else:
+            changes[key] = value.split(",") if flag in LISTS else number(flag, value)
     return read_any_spec(path, changes | changes_of(sets))
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,12 +29,26 @@ def transcribe(
     ] = None,
     *,
     model: Annotated[str, typer.Option(help="The speech LLM: a registered name, a folder or a hub name.")] = "organism",
-    shots: Annotated[int, typer.Option(min=0, help="Examples shown with each recording.")] = 8,
+    shots: Annotated[
+        str,
+        typer.Option(metavar="N[,N...]", help="Examples shown with each recording; of several, what is best on dev."),
+    ] = "8",
     acoustic: Annotated[
-        str | None, typer.Option(help="A CTC model or Whisper: choose among its hypotheses instead of writing freely.")
+        str | None,
+        typer.Option(
+            help="A CTC model or Whisper: choose among its hypotheses instead of writing freely; "
+            "`organism` is what is shipped for the corpus."
+        ),
     ] = None,
     n: Annotated[int, typer.Option(min=1, help="Hypotheses of the acoustic model.")] = 10,
-    rule: Annotated[str, typer.Option(help="How a hypothesis is chosen; attnlens ls rules.")] = "sum-logprob",
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            help="How a hypothesis is chosen; attnlens ls rules. Without one: interpolated, tuned on dev, or "
+            "sum-logprob where there is no dev."
+        ),
+    ] = None,
+    dev: Annotated[int, typer.Option(min=0, help="At most so many utterances of dev are used to tune; 0: none.")] = 50,
     retriever: Annotated[
         str | None, typer.Option(help="How examples are found: text with --acoustic, else audio.")
     ] = None,
@@ -43,38 +60,68 @@ def transcribe(
     """Transcribe recordings by showing a speech LLM some transcribed ones of the same language.
 
     Without --acoustic the model writes the transcript itself; with it, hypotheses of that model are scored and one is
-    chosen, which is the safer of the two.
+    chosen, which is the safer of the two. Where EXAMPLES have a dev split, weights of the two models (and the number of
+    examples, if several are named) are tuned on it; what was tuned on what is said at the end.
 
     Examples: `attnlens transcribe corpus/ new/*.wav --model Qwen/Qwen2-Audio-7B-Instruct --shots 8`,
-    `attnlens transcribe corpus/ new.wav --acoustic my-mms-folder --out new.jsonl`
+    `attnlens transcribe corpus/ new.wav --acoustic my-mms-folder --shots 2,4,8 --out new.jsonl`
     """
     import json
 
-    from attnlens.asr.selection import RULES
-    from attnlens.context.retrieval import RETRIEVERS
+    from attnlens.asr.choices import Wanted
+    from attnlens.asr.transcription import Transcriber
+    from attnlens.cli.output import steps
     from attnlens.data.read import read_corpus
     from attnlens.errors import BadInput
     from attnlens.models.load import load
+    from attnlens.run.selection import SHIPPED, load_acoustic_for
 
-    RULES.require(rule)
-    chosen = retriever or ("audio" if acoustic is None else "text")
-    RETRIEVERS.require(chosen)
+    numbers = [part.strip() for part in shots.split(",")]
+    if not all(part.isdigit() for part in numbers):
+        raise BadInput("--shots takes numbers, separated by commas", given=shots, fix="for instance --shots 8")
+    wanted = Wanted(shots=tuple(map(int, numbers)), n=n, rule=rule, retriever=retriever, guard=guard, dev=dev)
     if file is not None and file.exists():
         raise BadInput("the file is already there", given=file, fix="choose another name for --out")
     corpus = read_corpus(examples, language=language)
+    wanted.check(corpus, acoustic=acoustic)
     asked = _recordings(recordings or [], corpus)
-    lens = load(model, device_map=device)
-    rows = []
-    for row in _rows(
-        asked, corpus, lens, acoustic=acoustic, n=n, rule=rule, retriever=chosen, shots=shots, guard=guard
-    ):
-        rows.append(row)
-        if not out.json:
-            out.console().print(f"{row['id']}\t{row['text']}", markup=False, soft_wrap=True)
-    if file is not None:
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        file.write_text(text, encoding="utf-8")
-    out.emit({"transcripts": rows}, lambda _console: None)
+    with steps() as tell:
+        hears = None if acoustic is None else load_acoustic_for(acoustic, corpus)
+        tell(f"loading {model}")
+        lens = load(model, device_map=device)
+        made = Transcriber(corpus, lens, wanted=wanted, acoustic=hears, asked=asked, tell=tell)
+        lines = made.transcribe(asked)
+        rows = []
+        # The first transcript comes after all recordings were heard.
+        first = next(lines, None)
+    with _lines(file) as write:
+        for row in () if first is None else itertools.chain([first], lines):
+            rows.append(row)
+            # Line by line: what was transcribed before something failed is not lost.
+            write(json.dumps(row, ensure_ascii=False))
+            if not out.json:
+                out.console().print(f"{row['id']}\t{row['text']}", markup=False, soft_wrap=True)
+    # Of other models it is not known here what they were trained on.
+    account = made.account(acoustic_trained_on="target" if acoustic == SHIPPED else "not-declared")
+    out.remark(str(made.choices))
+    out.remark(f"What was seen of the language: {account.sentence}")
+    told = {"transcripts": rows, "choices": made.choices.to_dict(), "exposure": account.to_dict()}
+    out.emit(told, lambda _console: None)
+
+
+@contextmanager
+def _lines(file: Path | None) -> Iterator[Callable[[str], None]]:
+    """Give what writes one line into a new file, or nowhere."""
+    if file is None:
+        yield lambda _line: None
+        return
+    with file.open("x", encoding="utf-8") as opened:
+
+        def write(line: str) -> None:
+            opened.write(line + "\n")
+            opened.flush()
+
+        yield write
 
 
 def _recordings(paths: list[Path], corpus: Corpus) -> list[Utterance]:
@@ -98,40 +145,3 @@ def _recordings(paths: list[Path], corpus: Corpus) -> list[Utterance]:
         # Before a model is loaded: what cannot be read is told now.
         one.audio.load()
     return asked
-
-
-def _rows(
-    asked: list[Utterance],
-    corpus: Corpus,
-    lens: Any,
-    *,
-    acoustic: str | None,
-    n: int,
-    rule: str,
-    retriever: str,
-    shots: int,
-    guard: str,
-) -> Any:
-    from attnlens.asr.load_acoustic import load_acoustic
-    from attnlens.asr.prompted import score_lists, write_transcript
-    from attnlens.asr.selection import choose, make_rule
-    from attnlens.context.build import build_prompt
-    from attnlens.context.retrieval.base import Query, retrieve
-    from attnlens.models.clips import reusing_clips
-
-    lists = None if acoustic is None else load_acoustic(acoustic).nbest(asked, n=n)
-    heard = [None if lists is None or not len(lists[place]) else lists[place].best.text for place in range(len(asked))]
-    queries = [Query(one, hypothesis=text) for one, text in zip(asked, heard, strict=True)]
-    rankings = retrieve(queries, corpus.pool, k=shots, retriever=retriever)
-    for place, (one, ranking) in enumerate(zip(asked, rankings, strict=True)):
-        shown = [corpus[name] for name in ranking.ids]
-        prompt = build_prompt(one, shown, condition="micl" if shown else "asr")
-        row: dict[str, Any] = {"id": one.id, "demonstrations": list(ranking.ids)}
-        if lists is None:
-            with reusing_clips(lens):
-                answer = write_transcript(lens, prompt, guard=guard)
-            yield {**row, "text": " ".join(answer.text.split()), "ended": answer.ended}
-        else:
-            [candidates], _ = score_lists(lens, [prompt], [lists[place]])
-            choice = choose(candidates, make_rule(rule))
-            yield {**row, "text": choice.text, "acoustic_best": heard[place] or "", "hypotheses": len(candidates)}

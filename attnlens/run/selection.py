@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from attnlens.data.corpus import Corpus
     from attnlens.models.speechlm import SpeechLM
 
-__all__ = ["Selected", "load_acoustic_for", "rerank_spec", "select_after_run", "select_hypotheses"]
+__all__ = ["SHIPPED", "Selected", "load_acoustic_for", "rerank_spec", "select_after_run", "select_hypotheses"]
 
 SHIPPED = "organism"
 """Stands for the acoustic model that is shipped for a corpus."""

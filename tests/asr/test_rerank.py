@@ -171,7 +171,8 @@ def test_commands(
         [row] = json.loads(capsys.readouterr().out)["transcripts"]
         assert row["id"].endswith("test-0.wav")
     assert json.loads((tmp_path / "t.jsonl").read_text(encoding="utf-8"))["hypotheses"] == 10
-    for refused in ([str(tmp_path / "no.wav")], ["--out", str(tmp_path / "t.jsonl")], ["--rule", "best"]):
+    refusals = [["--out", str(tmp_path / "t.jsonl")], ["--rule", "best"], ["--shots", "a"], ["--shots", "1,2"]]
+    for refused in ([str(tmp_path / "no.wav")], *refusals):
         with pytest.raises(SystemExit) as ended:
             run(["transcribe", str(manifest), *refused, "--model", "tiny:qwen3-asr"])
         assert ended.value.code == 2
