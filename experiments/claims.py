@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from attnlens.asr.error_rate import count_errors
 from attnlens.errors import BadInput
 from attnlens.run.published.measured import find_measured
 from attnlens.stats.bootstrap import bootstrap
@@ -68,14 +70,21 @@ def costs(rows: Rows, **where: str) -> dict[str, tuple[float, float]]:
     return {f"{row['corpus']}/{row['utterance']}": (float(row["nll"]), float(row["n_chars"])) for row in picked}
 
 
-def dearer(folder: Path, without: Mapping[str, str], with_it: Mapping[str, str]) -> Asked:
-    """Ask how many nats per character more one kind of item costs than another, of the same utterances."""
-    rows = finished(folder)
-    first = costs(rows, **({"control": "none"} | dict(without)))
-    second = costs(rows, **({"control": "none"} | dict(with_it)))
+def dearer(folder: Path, without: Mapping[str, str], with_it: Mapping[str, str], *, tuned: Path | None = None) -> Asked:
+    """Ask how many nats per character more one kind of item costs than another, of the same utterances.
+
+    The second kind is that of another run, ``tuned``, where one is named.
+    """
+    first = costs(finished(folder), **({"control": "none"} | dict(without)))
+    second = costs(finished(tuned or folder), **({"control": "none"} | dict(with_it)))
     both = sorted(set(first) & set(second))
     values = np.array([first[one][0] - second[one][0] for one in both])
     return interval(values, per=np.array([first[one][1] for one in both]), unit="nats per character")
+
+
+def helps(folder: Path, tuned: Path, count: int = 10) -> Asked:
+    """Ask by how much less the same prompts with pairs cost a tuned model."""
+    return dearer(folder, shots(count), shots(count), tuned=tuned)
 
 
 def shots(count: int, condition: str = "micl") -> dict[str, str]:
@@ -122,6 +131,11 @@ def share_grows(folder: Path) -> Asked:
     return interval(100 * (many - few), unit="points of audio, 10 against 1")
 
 
+def share_falls(folder: Path, tuned: Path) -> Asked:
+    base, after = (shares(one, "10")[:, 0] for one in (folder, tuned))
+    return interval(100 * (base - after), unit="points of audio, base against tuned")
+
+
 def prefers_audio(folder: Path, layer: int, *, per: Literal["mass", "token"]) -> Asked:
     """Ask whether a layer prefers the demonstrations' audio: by mass, as the figure shows it, or per position."""
     ds = chosen(folder, "10")[["mass", "tokens"]].mean("head", keep_attrs=True).isel(query=0, layer=layer)
@@ -150,25 +164,27 @@ def longer(folder: Path) -> Asked:
     return interval(np.log(audio / text), unit="ln of positions, audio over text")
 
 
-def wrong(folder: Path, better: str, worse: str) -> Asked:
-    """Ask by how many points of WER one system is better than another, all languages together."""
-    import json
-
-    from attnlens.asr.error_rate import count_errors
-
+def wrong(folder: Path, better: str, worse: str, *, of: Path | None = None) -> Asked:
+    """Ask by how many points of WER one system is better than another, or one of run ``of``, all languages together."""
     edits, lengths = [], []
     for path in sorted(folder.glob("*/transcripts.jsonl")):
-        said = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if not {better, worse} <= set(said[0]):
+        ours, others = said(path), said((of or folder) / path.parent.name / path.name)
+        if better not in ours[0] or worse not in others[0]:
             continue
-        references = [one["reference"] for one in said]
-        counts = [count_errors(references, [one[name] for one in said]) for name in (worse, better)]
+        counts = [
+            count_errors([one["reference"] for one in lines], [one[name] for one in lines])
+            for lines, name in ((others, worse), (ours, better))
+        ]
         edits.append(counts[0].errors - counts[1].errors)
         lengths.append(counts[0].length)
     if not edits:
         raise FileNotFoundError(f"no transcripts of {better} and {worse} in {folder}")
     joined = np.concatenate(edits).astype(float)
     return interval(joined, per=np.concatenate(lengths).astype(float), unit="points of WER", scale=100)
+
+
+def said(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def retrieved(folder: Path) -> Asked:
@@ -203,6 +219,48 @@ CLAIMS: Sequence[Claim] = (
         "Table 3",
         "10 pairs less 10 texts",
         lambda at: dearer(at / "table3", shots(10), shots(10, "icl")),
+    ),
+    Claim(
+        "Tuning on other languages lowers perplexity.",
+        "Table 3",
+        "10 pairs, base less xft",
+        lambda at: helps(at / "table3", at / "table3-xft"),
+    ),
+    Claim(
+        "Tuning on the target lowers it more.",
+        "Table 3",
+        "10 pairs, xft less tft",
+        lambda at: helps(at / "table3-xft", at / "table3-tft"),
+    ),
+    Claim(
+        "Tuned on the target, texts do better than pairs.",
+        "Table 3",
+        "tft, 10 pairs less 10 texts",
+        lambda at: dearer(at / "table3-tft", shots(10), shots(10, "icl")),
+    ),
+    Claim(
+        "Tuning takes from the share of audio.",
+        "Table 12",
+        "10 pairs, base less xft",
+        lambda at: share_falls(at / "table12", at / "table12-xft"),
+    ),
+    Claim(
+        "More languages in training help more.",
+        "Table 7",
+        "10 pairs, tuned on 1 less tuned on 15",
+        lambda at: helps(at / "table7-xft-1-language", at / "table7-xft"),
+    ),
+    Claim(
+        "Projector and encoder trained too help further.",
+        "Table 14",
+        "10 pairs, LoRA less all three",
+        lambda at: helps(at / "table14-xft", at / "table14-xft-encoder"),
+    ),
+    Claim(
+        "At ten pairs, ten in training are better than 1 to 10.",
+        "Table 15",
+        "10 pairs, 1-10 less fixed 10",
+        lambda at: helps(at / "table15-xft", at / "table15-xft-fixed-10"),
     ),
     Claim(
         "Of the demonstrations, text gets more attention than audio.",
@@ -244,27 +302,27 @@ CLAIMS: Sequence[Claim] = (
         "The answer's text in a slot is found.",
         "Table 8",
         "clean less with it",
-        lambda at: dearer(at / "table8", shots(10), shots(10) | {"control": f"{GOLD}text"}),
+        lambda at: dearer(at / "table8-xft", shots(10), shots(10) | {"control": f"{GOLD}text"}),
     ),
     Claim(
         "The answer's audio alone buys nothing.",
         "Table 8",
         "with it less clean; undecided is what the paper has",
-        lambda at: dearer(at / "table8", shots(10) | {"control": f"{GOLD}audio"}, shots(10)),
+        lambda at: dearer(at / "table8-xft", shots(10) | {"control": f"{GOLD}audio"}, shots(10)),
     ),
     Claim(
         "The pair is better than its text.",
         "Table 8",
         "with the text less with the pair",
         lambda at: dearer(
-            at / "table8", shots(10) | {"control": f"{GOLD}text"}, shots(10) | {"control": f"{GOLD}pair"}
+            at / "table8-xft", shots(10) | {"control": f"{GOLD}text"}, shots(10) | {"control": f"{GOLD}pair"}
         ),
     ),
     Claim(
         "With the answer's text in a slot, audio gets a larger share.",
         "Table 8",
         "with it less clean",
-        lambda at: gold_share(at / "table8"),
+        lambda at: gold_share(at / "table8-xft"),
     ),
     Claim("Audio spans are longer than texts.", "Table 11", "10 pairs", lambda at: longer(at / "table11")),
     Claim(
@@ -272,6 +330,18 @@ CLAIMS: Sequence[Claim] = (
         "Table 6",
         "published rule",
         lambda at: wrong(at / "table6", "micl paper-code", "acoustic 1-best"),
+    ),
+    Claim(
+        "So does selection by the model tuned on other languages.",
+        "Table 6",
+        "published rule",
+        lambda at: wrong(at / "table6-xft", "micl paper-code", "acoustic 1-best"),
+    ),
+    Claim(
+        "So does selection by the model tuned on the target.",
+        "Table 6",
+        "published rule",
+        lambda at: wrong(at / "table6-tft", "micl paper-code", "acoustic 1-best"),
     ),
     Claim(
         "It matches or beats the n-gram model as a re-ranker.",
@@ -290,6 +360,18 @@ CLAIMS: Sequence[Claim] = (
         "Tables 5, 10",
         "after 8 pairs",
         lambda at: wrong(at / "table5", "acoustic 1-best", "prompted"),
+    ),
+    Claim(
+        "Tuned on the target, it writes better ones.",
+        "Table 5",
+        "after 8 pairs, base less tft",
+        lambda at: wrong(at / "table5-tft", "prompted", "prompted", of=at / "table5"),
+    ),
+    Claim(
+        "Tuned without demonstrations, it still writes worse ones than the acoustic 1-best.",
+        "Table 10",
+        "no demonstrations",
+        lambda at: wrong(at / "table10-asr-ft", "acoustic 1-best", "prompted"),
     ),
     Claim("Retrieved demonstrations are better than random ones.", "Table 13", "by audio, 3 pairs", retrieved),
 )

@@ -114,7 +114,8 @@ def _pretrained(model: str, vocabulary: Vocabulary) -> tuple[Any, Any]:
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise BadInput(
             f"{model} is nothing to begin a CTC model from: {str(error).strip().splitlines()[0]}",
-            fix="pass a folder or name with config.json, preprocessor_config.json and *.safetensors",
+            fix="pass a folder or name with config.json, preprocessor_config.json and *.safetensors; where there is "
+            "only a *.bin, load it once with transformers and write it with save_pretrained",
         ) from error
     lost = [key for key in report["missing_keys"] if not key.startswith((*_HEADS, *_unused(made)))]
     if lost:

@@ -50,6 +50,8 @@ class SelectorPart(_Part):
 
     model: str = "organism"
     """What `attnlens.load` takes."""
+    revision: str | None = None
+    """The hub revision."""
     adapter: str | None = None
     dtype: str = "auto"
     device: str | None = None

@@ -74,7 +74,9 @@ def render_beside(console: Console, found: Beside) -> None:
         console.print(f"published: {says}", markup=False, soft_wrap=True)
     if found.table.look:
         console.print(f"ours: attnlens plot RUN {found.table.look}", markup=False)
-    told = [*(f"differs: {one}" for one in found.differs), *(f"note: {one}" for one in found.table.notes)]
+    told = [f"differs: {one}" for one in found.differs]
+    told += [f"left out: {one}" for one in found.left_out]
+    told += [f"note: {one}" for one in found.table.notes]
     unknown = [*found.table.unknown, *found.publication.unknown]
     told += [f"not published: {'; '.join(unknown)}"] if unknown else []
     told += [f"{found.missing} printed numbers have none of ours beside them"] if found.missing else []

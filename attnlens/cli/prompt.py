@@ -33,6 +33,7 @@ def show(
     corpus: Annotated[Path, typer.Argument(help="A manifest, a Kaldi folder, or a folder of recordings.")],
     *,
     model: Annotated[str, typer.Option(help="tiny:<family>, a checkpoint folder or a hub name.")] = "tiny:qwen3-asr",
+    revision: Annotated[str | None, typer.Option(help="Hub revision.")] = None,
     condition: Annotated[str, typer.Option(help="asr, t-icl, icl, micl or a-icl.")] = "micl",
     shots: Annotated[int, typer.Option(help="Number of demonstrations.")] = 2,
     target: Annotated[
@@ -63,7 +64,7 @@ def show(
 
     registered = str(corpus) in CORPORA and not corpus.exists()
     read = CORPORA[str(corpus)]() if registered else read_corpus(corpus, language=language)
-    front = load_front_end(model)
+    front = load_front_end(model, revision=revision)
     prompt = _prompt(
         read,
         _target(read, target, split),

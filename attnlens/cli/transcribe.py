@@ -29,6 +29,7 @@ def transcribe(
     ] = None,
     *,
     model: Annotated[str, typer.Option(help="The speech LLM: a registered name, a folder or a hub name.")] = "organism",
+    revision: Annotated[str | None, typer.Option(help="Hub revision.")] = None,
     shots: Annotated[
         str,
         typer.Option(metavar="N[,N...]", help="Examples shown with each recording; of several, what is best on dev."),
@@ -88,7 +89,7 @@ def transcribe(
     with steps() as tell:
         hears = None if acoustic is None else load_acoustic_for(acoustic, corpus)
         tell(f"loading {model}")
-        lens = load(model, device_map=device)
+        lens = load(model, revision=revision, device_map=device)
         made = Transcriber(corpus, lens, wanted=wanted, acoustic=hears, asked=asked, tell=tell)
         lines = made.transcribe(asked)
         rows = []

@@ -11,7 +11,10 @@ from attnlens.models.family import Family
 from attnlens.models.frontend import BaseFrontEnd
 from attnlens.models.registry import FAMILIES, REFUSED, TINY, require_model, resolve
 
-__all__ = ["family_of", "load_front_end"]
+__all__ = ["NATIVE", "family_of", "load_front_end"]
+
+NATIVE = {"microsoft/Phi-4-multimodal-instruct": "refs/pr/70"}
+"""Checkpoints whose main branch needs code of its own, and the revision that has the form of transformers."""
 
 
 def load_front_end(name: str, *, revision: str | None = None) -> BaseFrontEnd:
@@ -64,10 +67,13 @@ def _from_checkpoint(name: str, revision: str | None) -> BaseFrontEnd:
     except (OSError, ValueError, ImportError) as error:
         if isinstance(error, BadInput):
             raise
+        native = NATIVE.get(name)
         raise BadInput(
             f"{name} does not load as a checkpoint: {str(error).splitlines()[0]}",
             present=", ".join(sorted(one.name for one in Path(name).iterdir())) if local else None,
-            fix="a checkpoint has config.json, a tokenizer and preprocessor_config.json",
+            fix=f"pass revision {native!r}: the main branch has the form of its own code, which is never run"
+            if native is not None and revision != native
+            else "a checkpoint has config.json, a tokenizer and preprocessor_config.json",
         ) from error
     return family.front_end(tokenizer, extractor, _thinker(config))
 

@@ -95,7 +95,7 @@ def _measured(spec: AblationSpec, path: Path, prompts: list[Prompt], corpora: li
     if len(notes):
         said(f"going on in {path}: {len(notes)} notes of what is measured are there")
     said(f"loading {spec.model}")
-    lens = load(spec.model, dtype=spec.dtype, device_map=spec.device, adapter=spec.adapter)
+    lens = load(spec.model, revision=spec.revision, dtype=spec.dtype, device_map=spec.device, adapter=spec.adapter)
     said("tracing the clean prompts")
     trace = lens.trace(prompts, measures=("entropy", "received"), seed=spec.seed)
     _save(trace, path / "traces.zarr")

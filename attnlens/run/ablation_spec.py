@@ -60,6 +60,8 @@ class AblationSpec(BaseModel):
     """What people call it."""
     model: str = DEFAULT_MODEL
     """What `attnlens.load` takes."""
+    revision: str | None = None
+    """The hub revision."""
     adapter: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str | None = None

@@ -36,7 +36,7 @@ def forecast_ablation(spec: AblationSpec, *, measure: bool = False) -> Forecast:
     32
     """
     corpora, remarks = find_or_stand_in(spec.corpora)
-    model = SizedModel.of(spec.model, dtype=spec.dtype)
+    model = SizedModel.of(spec.model, dtype=spec.dtype, revision=spec.revision)
     # What recordings are like takes long to find out, and no prompt becomes longer by it.
     drawn = spec.model_copy(update={"retriever": "random"})
     steps: list[Step] = []
@@ -118,5 +118,5 @@ def _pace(spec: AblationSpec, prompts: Sequence[Prompt]) -> Pace:
         lens.trace(prompt)
         return len(lens.encode(prompt, prompt.target.text).ids)
 
-    lens = load(spec.model, dtype=spec.dtype, device_map=spec.device, adapter=spec.adapter)
+    lens = load(spec.model, revision=spec.revision, dtype=spec.dtype, device_map=spec.device, adapter=spec.adapter)
     return measure_pace(lens, prompts, read)

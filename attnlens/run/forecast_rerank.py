@@ -37,7 +37,7 @@ def forecast_rerank(spec: RerankSpec, *, measure: bool = False) -> Forecast:
     """
     corpora, remarks = find_or_stand_in(spec.corpora)
     part = spec.selector
-    model = None if part is None else SizedModel.of(part.model, dtype=part.dtype)
+    model = None if part is None else SizedModel.of(part.model, dtype=part.dtype, revision=part.revision)
     steps: list[Step] = []
     every: list[Prompt] = []
     longest = rows = disk = items = 0
@@ -159,5 +159,5 @@ def _pace(spec: RerankSpec, part: SelectorPart, prompts: Sequence[Prompt]) -> Pa
         lens.score(encoded, texts)
         return len(encoded.ids) + spec.acoustic.n * len(lens.encode(prompt, prompt.target.text).ids[len(encoded.ids) :])
 
-    lens = load(part.model, dtype=part.dtype, device_map=part.device, adapter=part.adapter)
+    lens = load(part.model, revision=part.revision, dtype=part.dtype, device_map=part.device, adapter=part.adapter)
     return measure_pace(lens, prompts, read)

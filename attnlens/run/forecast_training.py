@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,8 @@ __all__ = ["forecast_training"]
 DRAWN = 24
 """Batches that are drawn to know how long they are."""
 BUILDER = ("shots", "conditions", "templates", "pair_orders", "duplicates")
-SPEECH: Mapping[str, tuple[int, int, int, int, int, float]] = {
-    "facebook/mms-300m": (315_438_720, 24, 1024, 4096, 16, 50.0)
-}
-"""Acoustic models by name: parameters, layers, width, width inside, heads, frames a second."""
+SPEECH: Mapping[str, tuple[int, int, int, int, int, float]] = {"mms-300m": (315_438_720, 24, 1024, 4096, 16, 50.0)}
+"""Acoustic models by name, wherever they are: parameters, layers, width, width inside, heads, frames a second."""
 
 
 def forecast_training(spec: TrainSpec, *, measure: bool = False) -> Forecast:
@@ -45,7 +44,7 @@ def forecast_training(spec: TrainSpec, *, measure: bool = False) -> Forecast:
         return _measured(spec, options)
     if inspect.isclass(factory) and issubclass(factory, EpisodesRecipe):
         return _episodes(spec, options)
-    if spec.recipe == "acoustic-ctc" and options.get("model") in SPEECH:
+    if spec.recipe == "acoustic-ctc" and Path(options["model"] or "").name in SPEECH:
         return _acoustic(spec, options)
     step = Step("", "learn from batches", spec.steps * spec.accumulate)
     told = f"what a batch of {spec.recipe!r} costs has to be tried: pass --measure"
@@ -155,7 +154,7 @@ def _activations(model: SizedModel, positions: int, *, layers: int | None) -> in
 
 
 def _acoustic(spec: TrainSpec, options: Mapping[str, Any]) -> Forecast:
-    parameters, layers, width, inner, heads, rate = SPEECH[options["model"]]
+    parameters, layers, width, inner, heads, rate = SPEECH[Path(options["model"]).name]
     corpora, remarks = find_or_stand_in(options["corpora"])
     seconds = [one.audio.seconds for corpus in corpora for one in corpus.pool]
     size = options["batch_size"]

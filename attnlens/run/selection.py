@@ -89,7 +89,7 @@ def select_hypotheses(
     if lens is None and part is not None:
         from attnlens.models.load import load
 
-        lens = load(part.model, dtype=part.dtype, device_map=part.device, adapter=part.adapter)
+        lens = load(part.model, revision=part.revision, dtype=part.dtype, device_map=part.device, adapter=part.adapter)
     found = []
     for corpus, name in zip(corpora, names, strict=True):
 
@@ -123,6 +123,7 @@ def rerank_spec(spec: RunSpec) -> RerankSpec:
         )
     selector = SelectorPart(
         model=model.name,
+        revision=model.revision,
         adapter=None if model.adapter is None else str(model.adapter),
         dtype=model.dtype,
         device=None if model.device == "auto" else model.device,

@@ -12,6 +12,7 @@ from attnlens.asr.rerank_spec import RerankSpec
 from attnlens.cli.main import run
 from attnlens.mapping import read_mapping
 from attnlens.models.dimensions import KNOWN, sized_front_end
+from attnlens.models.front import NATIVE
 from attnlens.run.kinds import kind_of_spec, read_any_spec
 from attnlens.run.load import load_spec
 from attnlens.run.plan import make_plan
@@ -103,6 +104,15 @@ def test_a_recipe_of_the_paper_is_priced(path: Path, capsys: pytest.CaptureFixtu
     assert cost["memory"] > 5e9
     assert cost["gpu_seconds"] > 10
     assert cost["disk"] > 1e9
+
+
+@pytest.mark.parametrize("path", [*PAPER, *RECIPES], ids=named)
+def test_phi_is_asked_for_in_the_form_that_loads(path: Path) -> None:
+    _, spec = read_any_spec(path)
+    fields = spec.model_dump()
+    model = fields.get("model") or fields.get("selector") or fields.get("options") or {}
+    name = model.get("name") or model.get("model")
+    assert name not in NATIVE or model["revision"] == NATIVE[name]
 
 
 def test_the_published_prompts_at_zero_shots_are_not_those_of_asr() -> None:

@@ -195,3 +195,18 @@ assert not [name for name in sys.modules if name.endswith("modeling_qwen3_asr")]
 """
     # A process of its own: the tests beside this one do load weights.
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_checkpoint_of_its_own_form_says_which_revision_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    def refused(*_names: Any, **_options: Any) -> Any:
+        raise ValueError("The repository contains custom code which must be executed to correctly load the model.")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", refused)
+    with pytest.raises(BadInput, match="custom code") as told:
+        load_front_end("microsoft/Phi-4-multimodal-instruct")
+    assert "refs/pr/70" in str(told.value.fix)
+    with pytest.raises(BadInput, match="custom code") as told:
+        load_front_end("microsoft/Phi-4-multimodal-instruct", revision="refs/pr/70")
+    assert "config.json" in str(told.value.fix)

@@ -14,7 +14,7 @@ from attnlens.cli.compare import render_beside
 from attnlens.cli.output import Output
 from attnlens.errors import BadInput, UnknownName
 from attnlens.run.published.beside import put_beside
-from attnlens.run.published.measured import find_measured
+from attnlens.run.published.measured import find_measured, left_out
 from attnlens.run.published.read import PUBLISHED, find_table, read_publication
 from attnlens.traces.reading import open_traces
 
@@ -26,7 +26,7 @@ source: nobody
 url: https://example.org
 languages: {xxish: [xx], yyish: [yy]}
 unknown: []
-measures: {perplexity: as we please, wer: as we please}
+measures: {perplexity: as we please, wer: as we please, share: of all, demo-share: of demonstrations}
 tables:
   one:
     title: A table
@@ -40,6 +40,12 @@ tables:
           xxish / micl: [null, 100000]
           yyish / micl: [1, 2]
           xxish / asr: [300, null]
+  two:
+    title: Shares
+    source: Table 2
+    grids:
+      - {measure: share, fixed: {condition: micl, shots: 2}, down: [segment], rows: {demo_audio: 3}}
+      - {measure: demo-share, fixed: {condition: micl, shots: 2}, down: [segment], rows: {demo_audio: 30}}
 """
 
 
@@ -125,6 +131,27 @@ def test_shares_are_what_their_definitions_say(whole: Path) -> None:
     tokens = {one.where["segment"]: one.default for one in find_measured(whole, "tokens")}
     assert tokens["demo_audio"] is not None
     assert tokens["demo_audio"].estimate == pytest.approx(20 * ds["tokens"].sel(source="demo_audio").values.mean())
+
+
+def test_what_no_row_holds_is_told_with_its_share(whole: Path, other: str) -> None:
+    ds = open_traces(whole / "traces.zarr").load()
+    ds = ds.isel(item=(ds["condition"] == "micl") & (ds["control"] == "none"))
+    mass = ds["mass"].isel(query=0).mean(["layer", "head", "item"]).to_series()
+    found = left_out(whole, "share")
+    assert found["other"].estimate == pytest.approx(100 * mass["other"] / mass.sum(), rel=1e-4)
+    segments = ["sink", "system", "instruction", "demo_audio", "demo_label", "demo_text", "target_audio", "task"]
+    rest = 100 * mass[segments].sum() / mass.sum()
+    assert found["other"].estimate + found["output"].estimate + rest == pytest.approx(100, rel=1e-4)
+    tokens = ds["tokens"].mean("item").to_series()
+    assert left_out(whole, "tokens")["other"].estimate == pytest.approx(100 * tokens["other"] / tokens.sum(), rel=1e-4)
+    assert left_out(whole, "perplexity") == {}
+    beside = put_beside(whole, f"{other}:two")
+    assert "markup, separators" in beside.left_out[0]
+    assert f"{found['other'].estimate:.1f} %" in beside.left_out[0]
+    console = Output().console()
+    with console.capture() as captured:
+        render_beside(console, beside)
+    assert "left out: shares of demonstrations are of their audio and text alone" in captured.get()
 
 
 def test_another_language_stands_beside_all_of_theirs(whole: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlens.errors import BadInput, UnknownName, listing
-from attnlens.run.published.measured import Ends, Found, find_measured, kind_of
+from attnlens.run.published.measured import Ends, Found, find_measured, kind_of, left_out
 from attnlens.run.published.read import Cell, Publication, PublishedTable, find_table
 
 __all__ = ["Beside", "Line", "put_beside"]
@@ -47,6 +47,8 @@ class Beside:
     remarks: tuple[str, ...]
     missing: int
     """Printed cells that have no number of ours beside them."""
+    left_out: tuple[str, ...] = ()
+    """What no row holds, and how much that is of ours."""
 
     def by_measure(self) -> Iterator[tuple[str, list[Line], list[str], list[str]]]:
         """Yield each measure that has lines, its lines, the names of what tells them apart, and the languages."""
@@ -65,6 +67,7 @@ class Beside:
             "lines": [asdict(line) for line in self.lines],
             "same_languages": list(self.same_languages),
             "differs": list(self.differs),
+            "left_out": list(self.left_out),
             "remarks": list(self.remarks),
             "says": list(self.table.says),
             "missing": self.missing,
@@ -120,6 +123,7 @@ def put_beside(folder: Path | str, name: str, *, only: Mapping[str, str] | None 
         tuple(_differs(folder, kind, table, publication, bool(same))),
         tuple(dict.fromkeys(remark for measure in table.measures for remark in _remarks(folder, measure))),
         len(cells) - len(met),
+        tuple(one for measure in table.measures for one in _left_out(folder, measure)),
     )
 
 
@@ -215,6 +219,31 @@ DEFAULTS = {
     "demo-share": "shares of demonstrations by default: labels left out",
     "tokens": "tokens by default: labels left out",
 }
+
+
+WITHOUT = {
+    "share": "shares as published are without {what}, scaled to 100; by default nothing is scaled",
+    "demo-share": "shares of demonstrations are of their audio and text alone; no row has {what}",
+    "tokens": "lengths count audio and text of demonstrations; no row has {what}",
+}
+
+
+def _left_out(folder: Path, measure: str) -> list[str]:
+    """Say which tokens stand in no row of a measure, and how much of ours that is."""
+    if measure not in WITHOUT:
+        return []
+    of = "positions" if measure == "tokens" else "attention"
+    known = left_out(folder, measure)
+    told = {
+        "other": "tokens that are neither audio nor text (`other`: markup, separators)",
+        "output": "the answer's own tokens (`output`)",
+    }
+    parts = []
+    for name, words in told.items():
+        ends = known.get(name)
+        interval = "" if ends is None or ends.low is None else f" [{ends.low:.1f}, {ends.high:.1f}]"
+        parts.append(words if ends is None else f"{words}, {ends.estimate:.1f} %{interval} of our {of}")
+    return [WITHOUT[measure].format(what=" and ".join(parts))]
 
 
 def _remarks(folder: Path, measure: str) -> list[str]:

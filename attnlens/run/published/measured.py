@@ -17,7 +17,7 @@ from attnlens.mapping import read_mapping
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Ends", "Found", "find_measured", "kind_of"]
+__all__ = ["Ends", "Found", "find_measured", "kind_of", "left_out"]
 
 Numbers = NDArray[np.float64]
 Key = tuple[str, str, str, str, str]
@@ -165,6 +165,8 @@ SEGMENTS: dict[str, tuple[str, ...]] = {
     "task": ("task",),
 }
 DEMOS = ("demo_audio", "demo_text")
+ROWLESS = ("other", "output")
+"""Sources that no printed segment holds: tokens that are neither audio nor text of anything, and the answer itself."""
 
 
 def _attention(folder: Path, rows: Sequence[Mapping[str, str]], measure: str) -> list[Found]:
@@ -193,6 +195,26 @@ def _attention(folder: Path, rows: Sequence[Mapping[str, str]], measure: str) ->
             where = _where(key, segment=segment)
             found.append(Found(where, key[0], key[1], len(by_utterance), published=published, default=default))
     return found
+
+
+def left_out(folder: Path, measure: str) -> dict[str, Ends]:
+    """Return what no row of a measure holds, by source, in percent: of all attention, or of all positions for tokens.
+
+    Over prompts with demonstrations, nothing changed in them, each utterance's mean; empty for other measures.
+    """
+    if measure not in ("share", "demo-share", "tokens") or kind_of(folder) != "run":
+        return {}
+    mass, tokens, sources = _masses(folder / "traces.zarr")
+    read = tokens if measure == "tokens" else mass
+    by_utterance: dict[tuple[str, str], list[Numbers]] = {}
+    for row in _finished(folder):
+        if row["condition"] == "micl" and row["shots_asked"] != "0" and row["control"] == "none":
+            by_utterance.setdefault((row["corpus"], row["utterance"]), []).append(read[row["item"]])
+    if not by_utterance:
+        return {}
+    table = np.array([np.mean(items, axis=0) for items in by_utterance.values()])
+    named = [one for one in ROWLESS if one in sources]
+    return {one: _ends(table[:, sources.index(one)], table.sum(1)).scaled(100) for one in named}
 
 
 def _masses(traces: Path) -> tuple[dict[str, Numbers], dict[str, Numbers], list[str]]:
