@@ -125,7 +125,7 @@ def workers(spec: RunSpec, folder: Path, rounds: int) -> list[str]:
 def _warm(spec: RunSpec) -> None:
     from attnlens.run.worker import describe
 
-    describe(spec, [])
+    describe(spec)
 
 
 def _processor_seconds(client: Any) -> float:

@@ -65,8 +65,8 @@ TEMPLATE = """\
 
 What a prompt of so many pairs costs on a published checkpoint. A pair is the paper's mean: {seconds} s of audio and
 {bytes} tokens of text. All numbers come from the code behind `attnlens plan`, from published sizes: **they are
-reckoned, and no GPU has measured them**. `attnlens plan SPEC --measure` loads the checkpoint and times two items, which
-then hold for your machine.
+reckoned, and no GPU has measured them**. `attnlens plan SPEC --measure` loads the checkpoint and times a few batches,
+which then hold for your machine.
 
 ```sh
 attnlens plan --model microsoft/Phi-4-multimodal-instruct --corpora synthetic --shots 0,4 --gpu a100-80gb

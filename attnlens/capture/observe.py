@@ -50,7 +50,10 @@ class Reading:
         (weights,) = softmax_rows(call, rows[-1:])
         ours = weights.times(call.value)[:, :, 0]
         theirs = output[:, int(rows[-1])].float()
-        off = ((ours - theirs).abs() * weights.kept).amax() / call.value.abs().amax().float().clamp_min(1e-30)
+        counted = tape.asked.counts(rows[-1:] + call.query_start)
+        # What an implementation leaves at a padded row is nobody's business.
+        kept = weights.kept if counted is None else weights.kept * counted[:, None].to(weights.kept.device)
+        off = ((ours - theirs).abs() * kept).amax() / call.value.abs().amax().float().clamp_min(1e-30)
         # Under autocast the implementation computes in the precision of its output.
         tape.record.check_output(site, off, output.dtype)
 
@@ -131,7 +134,12 @@ class Reading:
             if "received" in request.measures:
                 if received is None:
                     received = weights.p.new_zeros(*weights.p.shape[:2], call.n_keys)
-                received[..., : weights.end] += weights.p.sum(2)
+                counted = request.counts(weights.rows + call.query_start)
+                received[..., : weights.end] += (
+                    weights.p.sum(2)
+                    if counted is None
+                    else torch.einsum("bhrk,br->bhk", weights.p, counted.to(weights.p.device))
+                )
             if request.query_groups is None:
                 found.append(values)
             elif values:

@@ -42,6 +42,9 @@ class Request:
         int64 [batch or 1, n], -1 for none: average over the rows of each query group instead of keeping every row.
     gold
         int64 [batch or 1, rows]: the token each row should predict, -1 for none; for ``logit_effect``.
+    counted
+        bool [batch, rows]: which of the rows count in each prompt, where prompts of a batch have different ones; None
+        is all. The others are read too, but ``received`` leaves them out, and nothing is checked on them.
     chunk
         How many rows are worked on at once; lower it when memory is short.
     kinds
@@ -68,6 +71,7 @@ class Request:
     query_groups: Tensor | None = None
     n_query_groups: int = 0
     gold: Tensor | None = None
+    counted: Tensor | None = None
     chunk: int = 256
     kinds: tuple[Kind, ...] = ("self",)
     cross_groups: Tensor | None = None
@@ -137,6 +141,13 @@ class Request:
                 "logit_effect needs the way to the logits",
                 fix="pass final_norm= and unembedding= to Sites.of",
             )
+
+    def counts(self, rows: Tensor) -> Tensor | None:
+        """Return which of some absolute ``rows`` count, float32 [batch, rows], or None where all do."""
+        if self.counted is None or self.rows is None:
+            return None
+        order = {row: at for at, row in enumerate(self.rows.tolist())}
+        return self.counted[:, [order[row] for row in rows.tolist()]].float()
 
     def wanted(self, sites: Sites) -> list[Site]:
         """Return the sites that are to be read, by kind and layer."""
@@ -209,6 +220,12 @@ class Request:
                     given="query_groups",
                     fix="ask for it in a request of its own, row by row",
                 )
+        if self.counted is not None and (self.rows is None or self.counted.shape[1:] != (len(self.rows),)):
+            raise BadInput(
+                "counted says of every row whether it counts",
+                given=f"shape {tuple(self.counted.shape)}, {'all' if self.rows is None else len(self.rows)} rows",
+                fix="pass rows= [rows] and counted= [batch, rows]",
+            )
         if "logit_effect" in self.measures:
             shape = None if self.gold is None else tuple(self.gold.shape)
             if self.rows is None or shape is None or shape[1:] != (len(self.rows),):

@@ -18,6 +18,7 @@ __all__ = ["render_answer"]
 
 Row = Mapping[str, Any]
 NAMES = {"bias": "bias", "log_ratio": "log ratio", "cer": "CER", "wer": "WER", "nll_per_char": "nats per character"}
+TOLD = (*TABLES, "interventions")
 PERCENT = ("cer", "wer")
 ALPHA = 0.05
 SHOWN = 5
@@ -28,11 +29,16 @@ def render_answer(console: Console, outcome: Outcome) -> None:
     """Print what a run found and how it ended."""
     from attnlens.stats.findings import Findings
 
-    tables = {name: _together(rows) for name, rows in outcome.tables.items() if name in TABLES}
+    tables = {name: _together(rows) for name, rows in outcome.tables.items() if name in TOLD}
     if outcome.tables:
         _bias(console, tables.get("bias", []))
-        _errors(console, tables.get("errors", []))
+        cut = {row["intervention"] for row in tables.get("interventions", [])}
+        # What was cut has a table of its own.
+        kept = [row for row in tables.get("errors", []) if row["control"].rpartition(" with ")[2] not in cut]
+        _errors(console, kept)
         _controls(console, tables.get("controls", []))
+        if outcome.tables.get("interventions"):
+            _interventions(console, tables["interventions"])
         if outcome.tables.get("selection"):
             render_selection(console, outcome.tables["selection"], outcome.tables.get("ledger", []))
         _findings(console, Findings.read(outcome.folder))
@@ -95,6 +101,29 @@ def _controls(console: Console, rows: Sequence[Row]) -> None:
     console.print()
 
 
+def _interventions(console: Console, rows: Sequence[Row]) -> None:
+    from attnlens.models.named_interventions import parse_intervention
+
+    console.print("What the interventions changed (with - without, the same prompts, paired over utterances)\n")
+    right = ("shots", "n", "nats/char", "95 %", "CER %", "95 %", "bias", "95 %")
+    table = _table(console, left=("intervention", "condition"), right=right)
+    cells: dict[tuple[str, str, str, int], dict[str, Row]] = {}
+    for row in rows:
+        key = row["intervention"], row["condition"], row["control"], row["shots"]
+        cells.setdefault(key, {})[row["measure"]] = row
+    for (intervention, condition, control, shots), found in cells.items():
+        told: list[str] = []
+        for name, form, scale in (("nll_per_char", "+.2f", 1), ("cer", "+.1f", 100), ("bias", "+.2f", 1)):
+            row = found.get(name, {})
+            value, ends = _cells(row, "difference", form, scale) if row else ("", "")
+            told += [value + ("*" if row and row["p_holm"] != "" and row["p_holm"] <= ALPHA else " "), ends]
+        shown = condition if control == "none" else f"{condition}, {control}"
+        count = str(max(row["utterances"] for row in found.values()))
+        table.add_row(parse_intervention(intervention).spoken, shown, str(shots), count, *told)
+    console.print(table)
+    console.print("* p <= 0.05 over all rows after Holm; levels, WER, p, each corpus: tables/interventions.csv\n")
+
+
 def _findings(console: Console, found: Findings | None) -> None:
     if not found:
         return
@@ -134,6 +163,14 @@ def _next(outcome: Outcome, tables: Mapping[str, Sequence[Row]]) -> list[str]:
     if tables.get("controls") and any(row["p"] != "" for row in tables["controls"]):
         names = sorted({f"{row['control']} ({NAMES[row['measure']]})" for row in moved})
         told.append(f"controls that changed something: {', '.join(names) or 'none, so the effect may be form alone'}")
+    cost = [
+        row
+        for row in tables.get("interventions", [])
+        if row["measure"] == "nll_per_char" and row["p_holm"] != "" and row["p_holm"] <= ALPHA
+    ]
+    if tables.get("interventions") and any(row["p"] != "" for row in tables["interventions"]):
+        names = list(dict.fromkeys(row["intervention"] for row in cost))
+        told.append(f"interventions that the likelihood noticed: {', '.join(names) or 'none'}")
     told.append(f"heads and items: attnlens traces info {folder / 'traces.zarr'}")
     told.append(f"tables by corpus: {folder / 'tables'}; every transcription: {folder / 'items.csv'}")
     return told

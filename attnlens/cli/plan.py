@@ -37,7 +37,7 @@ def plan(
     seeds: options.Seeds = None,
     set_: options.Set = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Load the model and time two items, to know time and memory.")
+        bool, typer.Option("--measure", help="Load the model and time a few batches, to know time and memory.")
     ] = False,
     gpu: Annotated[
         str | None,
@@ -74,15 +74,14 @@ def plan(
 
 def _plan(resolved: RunSpec, *, measure: bool, gpu: str | None) -> None:
     """Tell what a run would do, item by item."""
-    from attnlens.run.bench import Bench
-    from attnlens.run.carry_out import probe
+    from attnlens.run.bench import measured_facts
     from attnlens.run.estimate import estimate
     from attnlens.run.plan import make_plan
     from attnlens.run.price import price_run
 
     if measure:
         made = make_plan(resolved)
-        cost = estimate(made, facts=Bench(resolved).facts(probe(made.items)))
+        cost = estimate(made, facts=measured_facts(made))
     else:
         made, cost, remarks = price_run(resolved)
         for told in remarks:
@@ -147,8 +146,12 @@ def render_plan(console: Console, plan: Plan, cost: Estimate) -> None:
     console.print(table)
     for reason, count in plan.left_out.items():
         console.print(f"left out: {reason} ({count:,})", markup=False, soft_wrap=True)
-    workers = plan.spec.execution.workers if plan.spec.execution.executor == "dask" else 1
-    console.print(f"{cost.items:,} items to do; {told_cost(cost, workers=workers)}", markup=False, soft_wrap=True)
+    execution = plan.spec.execution
+    # How many workers a running scheduler has is its own affair.
+    where = " on one worker" if execution.scheduler else ""
+    then = ", then ".join(["", *([", ".join(execution.after)] if execution.after else [])])
+    told = told_cost(cost, workers=execution.workers, then=f"{where}{then}")
+    console.print(f"{cost.items:,} items to do; {told}", markup=False, soft_wrap=True)
 
 
 def render_forecast(console: Console, kind: Kind, told: Forecast) -> None:
@@ -169,15 +172,15 @@ def render_forecast(console: Console, kind: Kind, told: Forecast) -> None:
     console.print(f"{told.cost.items:,} {what}; {told_cost(told.cost)}", markup=False, soft_wrap=True)
 
 
-def told_cost(cost: Estimate, *, workers: int = 1) -> str:
-    """Say tokens, time, memory and disk, as far as they are known."""
+def told_cost(cost: Estimate, *, workers: int = 1, then: str = "") -> str:
+    """Say tokens, time, memory and disk, as far as they are known; ``then`` is what the time does not count."""
     memory = "memory unknown before the model is loaded"
     if cost.memory is not None:
         held = "" if cost.weights is None else f" ({size(cost.weights)} of weights)"
         memory = f"memory about {size(cost.memory)}{held}"
-    time = "time unknown before the model is loaded (--measure)"
+    time = f"time {cost.untimed}"
     if cost.seconds is not None:
-        time = f"about {duration(cost.seconds / workers)}"
+        time = f"about {duration(cost.seconds / workers)}" + (f" to measure{then}" if then else "")
     longest = f", the longest prompt {cost.longest:,}" if cost.longest else ""
     return (
         f"{cost.positions:,} tokens to read{longest}, at most {cost.tokens_made:,} to write\n"

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from attnlens.errors import BadInput
 from attnlens.models.generation import Generation, end_tokens, suppressed_tokens
-from attnlens.models.library import Reading
+from attnlens.models.library import Reading, twin
 from attnlens.models.memory import asking
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from attnlens.models.side_by_side import SideBySide, stackable
 
 __all__ = ["decode"]
 
 
-def decode(readings: Sequence[Reading], *, max_new_tokens: int) -> list[Generation]:
+def decode(readings: Sequence[Reading] | SideBySide, *, max_new_tokens: int) -> list[Generation]:
     """Write the answers that :meth:`attnlens.models.speechlm.SpeechLM.generate` writes, without reading prompts again.
 
     Caches of different lengths are padded on the left and the padding is hidden, so that each step of all answers is
@@ -35,25 +32,24 @@ def decode(readings: Sequence[Reading], *, max_new_tokens: int) -> list[Generati
     """
     import torch
 
-    if not readings:
-        return []
+    if not isinstance(readings, SideBySide):
+        if len(readings) > 1 and not all(stackable(one) for one in readings):
+            return [decode([one], max_new_tokens=max_new_tokens)[0] for one in readings]
+        if not readings:
+            return []
     if max_new_tokens < 1:
         raise BadInput("an answer has at least one token", given=max_new_tokens, fix="pass 1 or more")
-    lens, starts = readings[0].lens, [one.start for one in readings]
-    for one in readings:
+    beside = readings if isinstance(readings, SideBySide) else SideBySide.of(readings)
+    lens, listed = beside.lens, beside.readings
+    for one in listed:
         lens.require_room(one.encoded, reserve=max(0, one.start + 1 + max_new_tokens - len(one.encoded.ids)))
-    if len(readings) > 1 and not all(together(one) for one in readings):
-        return [decode([one], max_new_tokens=max_new_tokens)[0] for one in readings]
     back, ends = lens.back, set(end_tokens(lens))
-    device, longest = lens.device, max(starts)
-    made: list[list[int]] = [[] for _ in readings]
-    what = f"{max_new_tokens} new tokens after {len(readings)} prompts of up to {longest} positions"
+    made: list[list[int]] = [[] for _ in listed]
+    what = f"{max_new_tokens} new tokens after {len(listed)} prompts of up to {beside.longest} positions"
     with asking(what, fix="lower decoding.batch or the shots"), torch.no_grad():
-        cache = _stacked(readings, longest)
-        mask = torch.arange(longest, device=device)[None] >= longest - torch.tensor(starts, device=device)[:, None]
-        mask = mask.to(torch.long)
-        step = torch.cat([one.inputs["inputs_embeds"][:, one.start : one.start + 1] for one in readings])
-        at = torch.cat([one.inputs["position_ids"][..., one.start : one.start + 1] for one in readings], dim=-2)
+        cache, mask = twin(beside.cache), beside.mask()
+        step = torch.cat([one.inputs["inputs_embeds"][:, one.start : one.start + 1] for one in listed])
+        at = torch.cat([one.inputs["position_ids"][..., one.start : one.start + 1] for one in listed], dim=-2)
         embedding = lens.decoder.get_input_embeddings()
         for turn in range(max_new_tokens):
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
@@ -70,27 +66,7 @@ def decode(readings: Sequence[Reading], *, max_new_tokens: int) -> list[Generati
             if all(ends.intersection(tokens[-1:]) for tokens in made):
                 break
             step = embedding(chosen)[:, None]
-    return [_answer(one, tokens, ends) for one, tokens in zip(readings, made, strict=True)]
-
-
-def together(reading: Reading) -> bool:
-    """Return whether a reading's cache can stand beside others: every layer holds all positions."""
-    return all(type(layer).__name__ == "DynamicLayer" for layer in reading.cache.layers)
-
-
-def _stacked(readings: Sequence[Reading], longest: int) -> Any:
-    """Return one cache of all readings, each padded on the left to the longest."""
-    import torch
-
-    cache = readings[0].grown()
-    if len(readings) == 1:
-        return cache
-    for place, layer in enumerate(cache.layers):
-        for name in ("keys", "values"):
-            parts: list[Tensor] = [getattr(one.cache.layers[place], name) for one in readings]
-            padded = [torch.nn.functional.pad(part, (0, 0, longest - part.shape[-2], 0)) for part in parts]
-            setattr(layer, name, torch.cat(padded))
-    return cache
+    return [_answer(one, tokens, ends) for one, tokens in zip(listed, made, strict=True)]
 
 
 def _answer(reading: Reading, tokens: list[int], ends: set[int]) -> Generation:

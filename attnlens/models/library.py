@@ -19,12 +19,11 @@ from attnlens.models.memory import asking
 from attnlens.models.prefix import PLAIN_LAYERS
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from attnlens.models.speechlm import SpeechLM
 
-__all__ = ["Library", "Reading"]
+__all__ = ["Library", "Reading", "twin"]
 
 MOST_BYTES = 256 * 2**20
 FEWEST = 4
@@ -45,21 +44,6 @@ class Reading:
     inputs: dict[str, Tensor]
     start: int
     cache: Any
-
-    def logits(self, *, keep: Tensor, dtype: torch.dtype) -> Tensor:
-        """Read on to the end and return logits [1, kept, vocabulary] of positions [kept] of the whole prompt."""
-        import torch
-
-        back = self.lens.back
-        rest = _part(self.inputs, self.start, len(self.encoded.ids))
-        what = f"reading {rest['inputs_embeds'].shape[1]} positions after {self.start}"
-        with asking(what, fix="lower the shots"), torch.no_grad():
-            hidden = back.model.base_model(**rest, past_key_values=_twin(self.cache), use_cache=True).last_hidden_state
-            return (back.unembedding(hidden[:, (keep - self.start).to(hidden.device)]) * back.logit_scale).to(dtype)
-
-    def grown(self) -> Any:
-        """Return the cache for reading on; what is read is kept in it and nowhere else."""
-        return _twin(self.cache)
 
 
 class Library:
@@ -135,7 +119,7 @@ class Library:
         self.read_positions += end - begin
         fix = "lower the shots, or pass dtype='bfloat16' to load"
         with asking(f"reading {end - begin} positions after {begin}", fix=fix), torch.no_grad():
-            past = {} if cache is None else {"past_key_values": _twin(cache)}
+            past = {} if cache is None else {"past_key_values": twin(cache)}
             return self.lens.back.model.base_model(**part, **past, use_cache=True).past_key_values
 
     def _ends(self, encoded: Encoded, start: int) -> list[int]:
@@ -181,11 +165,11 @@ def _part(inputs: dict[str, Tensor], begin: int, end: int) -> dict[str, Tensor]:
     }
 
 
-def _twin(cache: Any) -> Any:
+def twin(cache: Any) -> Any:
     """Return a cache that grows by itself: layers join new keys to their tensors and never write into them."""
-    twin = copy.copy(cache)
-    twin.layers = [copy.copy(layer) for layer in cache.layers]
-    return twin
+    copied = copy.copy(cache)
+    copied.layers = [copy.copy(layer) for layer in cache.layers]
+    return copied
 
 
 def _size(cache: Any) -> int:

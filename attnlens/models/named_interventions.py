@@ -39,6 +39,26 @@ class NamedIntervention:
         """Return the context in which it is in force; layers and heads that the model lacks are refused."""
         return KINDS[self.kind][0](lens, **self.options)
 
+    @property
+    def spoken(self) -> str:
+        """What is done, as tables and figures tell it.
+
+        >>> parse_intervention("knockout:queries=output:keys=demo_text+demo_label:layers=2-3").spoken
+        'cut output → demo text + demo label, layers 2-3'
+        >>> parse_intervention("ablate-heads:layers=1:heads=0+2").spoken
+        'take away heads 0+2, layers 1'
+        """
+        said = dict(part.partition("=")[::2] for part in self.name.split(":")[1:])
+        names = {key: said.pop(key).replace("_", " ").replace("+", " + ") for key in SPANS if key in said}
+        what = {
+            "knockout": f"cut {names.get('queries')} → {names.get('keys')}",
+            "ablate-heads": f"take away heads {said.pop('heads', '')}" if self.kind == "ablate-heads" else "",
+            "shuffle-values": f"shuffle within {names.get('span')}",
+        }[self.kind]
+        if self.kind == "ablate-heads" and "queries" in names:
+            what += f" at {names['queries']}"
+        return ", ".join([what, *(f"{key} {value}" for key, value in said.items())])
+
     def means_something(self, prompt: Prompt) -> bool:
         """Return whether a prompt has any of the spans that are cut.
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnlens.context.encode import Encoded
 from attnlens.context.prompt import Prompt
-from attnlens.context.spans import SOURCES, Label, Source, SpanMap
+from attnlens.context.spans import SOURCES, Source
 from attnlens.errors import BadInput, UnknownName
+from attnlens.models.frames import Frame, Read, Stacks, Whole
 from attnlens.models.rows import RowConvention, rows_of
 from attnlens.models.trace_dataset import assembled, provenance
 from attnlens.traces.schema import MODALITIES
@@ -20,10 +19,10 @@ from attnlens.traces.schema import MODALITIES
 if TYPE_CHECKING:
     import xarray as xr
 
-    from attnlens.capture.record import Record
     from attnlens.capture.request import Method
     from attnlens.capture.sites import Kind
     from attnlens.models.library import Reading
+    from attnlens.models.side_by_side import SideBySide
     from attnlens.models.speechlm import SpeechLM
 
 __all__ = ["trace"]
@@ -61,7 +60,7 @@ def trace(
     method: Method = "rows",
     site: Kind = "self",
     seed: int = 0,
-    readings: Sequence[Reading | None] | None = None,
+    readings: Sequence[Reading | None] | SideBySide | None = None,
 ) -> xr.Dataset:
     """Measure what each head draws from each span of one or several prompts, while the answer is read along.
 
@@ -89,7 +88,8 @@ def trace(
         Recorded as the items' seed.
     readings
         Of prompts with these answers, by :class:`attnlens.models.library.Library`: what was read is not read again.
-        For rows of the answer alone; None where there is none.
+        For rows of the answer alone; None where there is none. Passed as
+        :class:`attnlens.models.side_by_side.SideBySide`, all are read on in one forward pass.
     """
     from attnlens.models.interventions import named
     from attnlens.models.self_check import ensure_checked
@@ -112,11 +112,9 @@ def trace(
     if site == "encoder" and "received" in measures:
         raise BadInput("an encoder has no rows of the output", given="received", fix="leave it out, or site='self'")
     ensure_checked(lens)
-    read = _readings(lens, listed, readings, wanted)
     items = [
-        _item(lens, known.encoded if known else lens.encode(prompt, answer), wanted, known)
-        | {"n_chars": np.int32(len(answer))}
-        for (prompt, answer), known in zip(_shown(listed, answers), read, strict=True)
+        item | {"n_chars": np.int32(len(answer))}
+        for item, answer in zip(_measured(lens, listed, answers, readings, wanted), answers, strict=True)
     ]
     return assembled(
         items,
@@ -160,22 +158,44 @@ def _answers(prompts: Sequence[Prompt], outputs: str | Sequence[str] | None) -> 
     return list(answers)
 
 
-def _shown(prompts: list[Prompt], answers: list[str]) -> Iterator[tuple[Prompt, str]]:
-    pairs = zip(prompts, answers, strict=True)
-    if len(prompts) < BAR_FROM:
-        yield from pairs
+def _measured(
+    lens: SpeechLM,
+    prompts: list[Prompt],
+    answers: list[str],
+    readings: Sequence[Reading | None] | SideBySide | None,
+    wanted: _Wanted,
+) -> Iterator[dict[str, Any]]:
+    """Yield the variables of each prompt, in order."""
+    from attnlens.models.side_by_side import SideBySide
+
+    beside = readings if isinstance(readings, SideBySide) else None
+    known: list[Reading | None] = (
+        list(readings.readings) if isinstance(readings, SideBySide) else list(readings or [None] * len(prompts))
+    )
+    _refuse_strangers(lens, known, prompts, wanted)
+    if beside is not None:
+        yield from _items(lens, beside, wanted)
+        return
+    for prompt, answer, reading in _shown(list(zip(prompts, answers, known, strict=True))):
+        way = SideBySide.of([reading]) if reading else Whole(lens, lens.encode(prompt, answer))
+        yield from _items(lens, way, wanted)
+
+
+def _shown(rows: list[Any]) -> Iterator[Any]:
+    if len(rows) < BAR_FROM:
+        yield from rows
         return
     from rich.console import Console
     from rich.progress import track
 
-    yield from track(pairs, total=len(prompts), description="tracing", console=Console(stderr=True), transient=True)
+    yield from track(rows, description="tracing", console=Console(stderr=True), transient=True)
 
 
-def _readings(
-    lens: SpeechLM, prompts: list[Prompt], readings: Sequence[Reading | None] | None, wanted: _Wanted
-) -> Sequence[Reading | None]:
-    if readings is None:
-        return [None] * len(prompts)
+def _refuse_strangers(lens: SpeechLM, readings: list[Reading | None], prompts: list[Prompt], wanted: _Wanted) -> None:
+    from attnlens.models.interventions import edits_for
+
+    if not any(readings):
+        return
     strangers = [one for one, prompt in zip(readings, prompts, strict=True) if one and one.encoded.prompt != prompt]
     if strangers or wanted.queries != ("output",) or wanted.site != "self":
         raise BadInput(
@@ -183,33 +203,38 @@ def _readings(
             given=f"queries {list(wanted.queries)}, site {wanted.site!r}",
             fix="pass one reading per prompt, and queries=('output',), or no readings",
         )
-    return readings
+    if any(one and edits_for(lens, one.encoded) for one in readings):
+        raise BadInput(
+            "what was read before an intervention is not what would be read under it",
+            given="readings, inside an intervention",
+            fix="leave readings out",
+        )
 
 
-def _item(lens: SpeechLM, encoded: Encoded, wanted: _Wanted, known: Reading | None = None) -> dict[str, Any]:
+def _items(lens: SpeechLM, way: SideBySide | Whole, wanted: _Wanted) -> list[dict[str, Any]]:
+    """Measure the prompts of one forward pass."""
     import torch
 
     from attnlens.capture.attention import capture
     from attnlens.capture.request import Request
     from attnlens.models.interventions import edits_for
 
-    spans = encoded.spans
-    keys = spans if wanted.site == "self" or encoded.encoder_spans is None else encoded.encoder_spans
-    labels, groups = _groups(keys)
-    asking = keys if wanted.site == "encoder" else spans
-    picked = {query: rows_of(asking, query, rows=wanted.rows) for query in wanted.queries}
-    union = np.unique(np.concatenate(list(picked.values())))
-    picks = [np.searchsorted(union, positions) for positions in picked.values()]
-    at, predicting = _tensor(lens, union), _tensor(lens, rows_of(spans, "output"))
-    ids = _tensor(lens, encoded.ids)
-    after = torch.cat([ids[1:], ids.new_full((1,), -1)])
+    frames = [
+        Frame(encoded, wanted.queries, rows=wanted.rows, site=wanted.site, shift=shift)
+        for encoded, shift in zip(way.prompts, way.shifts, strict=True)
+    ]
+    width = max(frame.shift + len(frame.spans) for frame in frames)
+    union = np.unique(np.concatenate([frame.all_rows for frame in frames]))
+    predicting = np.unique(np.concatenate([frame.predicting for frame in frames]))
+    after = _tensor(lens, np.stack([frame.placed(frame.after, width) for frame in frames]))
+    at, keep = _tensor(lens, union), _tensor(lens, predicting)
     # What positions receive is about the output's rows alone: with others asked for, it is read in a pass of its own.
     together = wanted.queries == ("output",) and wanted.method == "rows"
     apart = APART if not together else ("contribution",)
     first = tuple(name for name in wanted.measures if name not in (*apart, *OF_LOGITS))
     request = Request(
-        **_keys(lens, groups, wanted.site),
-        n_groups=len(labels),
+        **_keys(lens, frames, [frame.groups for frame in frames], wanted.site),
+        n_groups=max(len(frame.labels) for frame in frames),
         # An encoder's rows cannot be chosen before it runs: all are read, and the span's are picked.
         rows=None if wanted.site == "encoder" else at,
         kinds=(wanted.site,),
@@ -217,61 +242,53 @@ def _item(lens: SpeechLM, encoded: Encoded, wanted: _Wanted, known: Reading | No
         layers=wanted.layers,
         heads=wanted.heads,
         method=wanted.method,
-        gold=after[at][None] if "logit_effect" in first else None,
+        gold=after[:, at] if "logit_effect" in first else None,
+        counted=_counted(lens, [frame.all_rows for frame in frames], union),
     )
-    edits = edits_for(lens, encoded)
-    forward = known.logits if known else partial(lens.logits, lens.inputs(encoded))
-
+    edits = edits_for(lens, way.prompts[0])
     with capture(lens.sites, request, edits) as record:
-        logits = forward(keep=predicting, dtype=torch.float32)
-    if wanted.site == "encoder":
-        picks = list(picked.values())
+        logits = way.logits(keep=keep, dtype=torch.float32)
+    stacks, read = Stacks(record, wanted.site), None if wanted.site == "encoder" else union
+    found = [Read(stacks, place, frame, read) for place, frame in enumerate(frames)]
     sums = tuple(name for name in first if name != "received")
-    measured = _by_source(_Read(record, wanted.site), sums, picks, labels, keys.demos)
-    if "logit_effect" in measured:
-        measured["logit_effect"] *= np.float32(lens.back.logit_scale)
+    items: list[dict[str, Any]] = [_by_source(one, sums) for one in found]
     if "contribution" in wanted.measures:
         # Norms do not add up: what all demonstrations write together is not the sum of what each writes. So this
         # measure is read per source, in a pass of its own.
-        sources = _keys(lens, keys.sources().astype(np.int64), wanted.site)
+        sources = _keys(lens, frames, [frame.keys.sources().astype(np.int64) for frame in frames], wanted.site)
         again = replace(request, **sources, n_groups=len(SOURCES), measures=("contribution",), gold=None)
         with capture(lens.sites, again, edits) as parts:
-            forward(keep=predicting[-1:], dtype=torch.float32)
-        measured["contribution"] = _means(_Read(parts, wanted.site), "contribution", picks)
+            way.logits(keep=keep[-1:], dtype=torch.float32)
+        stacks = Stacks(parts, wanted.site)
+        for item, one in zip(items, found, strict=True):
+            item["contribution"] = replace(one, stacks=stacks).means("contribution")
     if "received" in wanted.measures:
         if not together:
-            rows = _tensor(lens, rows_of(spans, "output", rows=wanted.rows))
-            again = replace(request, measures=("received",), rows=rows, method="rows", gold=None)
+            rows = [rows_of(frame.spans, "output", rows=wanted.rows) + frame.shift for frame in frames]
+            every = np.unique(np.concatenate(rows))
+            picked = {"rows": _tensor(lens, every), "counted": _counted(lens, rows, every), "method": "rows"}
+            again = replace(request, measures=("received",), gold=None, **picked)
             with capture(lens.sites, again, edits) as record:
-                forward(keep=predicting[-1:], dtype=torch.float32)
-        measured["received"] = _received(_Read(record, wanted.site), len(keys), len(predicting))
-    nll = -logits[0].log_softmax(-1).gather(-1, after[predicting][:, None])
-    if "nll_first" in wanted.measures:
-        measured["nll_first"] = np.array(nll[0].item(), dtype=np.float32)
-    return {
-        **measured,
-        "tokens": np.bincount(keys.sources(), minlength=len(SOURCES)).astype(np.int32),
-        "query_tokens": np.array([len(pick) for pick in picks], dtype=np.int32),
-        **_blocks(keys),
-        "nll": np.float32(nll.sum().item()),
-        "n_output_tokens": np.int32(len(predicting)),
-        "positions": np.int32(len(keys)),
-    }
-
-
-@dataclass(frozen=True)
-class _Read:
-    record: Record
-    site: Kind
-
-    def stacked(self, name: str) -> Any:
-        return self.record.stacked(name, self.site)[:, 0].float().cpu().numpy()
-
-
-def _received(record: _Read, positions: int, rows: int) -> np.ndarray:
-    """Return what each position receives [layers, positions], mean over heads and rows."""
-    found = record.stacked("received").mean(1) / np.float32(rows)
-    return np.pad(found, ((0, 0), (0, positions - found.shape[1])))
+                way.logits(keep=keep[-1:], dtype=torch.float32)
+            found = [replace(one, stacks=Stacks(record, wanted.site)) for one in found]
+        for item, one in zip(items, found, strict=True):
+            item["received"] = one.received()
+    for place, (item, frame) in enumerate(zip(items, frames, strict=True)):
+        own = logits[place, _tensor(lens, np.searchsorted(predicting, frame.predicting))]
+        nll = -own.log_softmax(-1).gather(-1, after[place, _tensor(lens, frame.predicting)][:, None])
+        if "nll_first" in wanted.measures:
+            item["nll_first"] = np.array(nll[0].item(), dtype=np.float32)
+        if "logit_effect" in item:
+            item["logit_effect"] *= np.float32(lens.back.logit_scale)
+        item |= {
+            "tokens": frame.tokens,
+            "query_tokens": np.array([len(rows) for rows in frame.rows.values()], dtype=np.int32),
+            **frame.blocks(),
+            "nll": np.float32(nll.sum().item()),
+            "n_output_tokens": np.int32(len(frame.predicting)),
+            "positions": np.int32(len(frame.keys)),
+        }
+    return items
 
 
 def _tensor(lens: SpeechLM, numbers: np.ndarray) -> Any:
@@ -280,37 +297,33 @@ def _tensor(lens: SpeechLM, numbers: np.ndarray) -> Any:
     return torch.as_tensor(numbers, device=lens.device)
 
 
-def _keys(lens: SpeechLM, groups: np.ndarray, site: Kind) -> dict[str, Any]:
+def _keys(lens: SpeechLM, frames: list[Frame], groups: list[np.ndarray], site: Kind) -> dict[str, Any]:
     """Name the key labels as a request does: keys of the decoder, or those of the encoder's frames."""
-    return {"groups" if site == "self" else "cross_groups": _tensor(lens, groups)[None]}
+    width = max(frame.shift + len(one) for frame, one in zip(frames, groups, strict=True))
+    placed = np.stack([frame.placed(one, width) for frame, one in zip(frames, groups, strict=True)])
+    return {"groups" if site == "self" else "cross_groups": _tensor(lens, placed)}
 
 
-def _means(record: _Read, name: str, picks: list[np.ndarray]) -> np.ndarray:
-    """Average the rows of each query span: [layers, heads, queries] or [layers, heads, queries, groups]."""
-    values = record.stacked(name)
-    return np.stack([values[:, :, pick].mean(2) for pick in picks], 2)
+def _counted(lens: SpeechLM, rows: list[np.ndarray], union: np.ndarray) -> Any:
+    """Say which rows are each prompt's own, where they are not the same for all."""
+    own = np.stack([np.isin(union, some) for some in rows])
+    return None if own.all() else _tensor(lens, own)
 
 
-def _groups(spans: SpanMap) -> tuple[list[Label], np.ndarray]:
-    """Number the labels of a prompt: masses are read per label and added up to sources afterwards."""
-    labels = list(dict.fromkeys(span.label for span in spans))
-    number = {label: index for index, label in enumerate(labels)}
-    groups = np.empty(len(spans), dtype=np.int64)
-    for span in spans:
-        groups[span.start : span.stop] = number[span.label]
-    return labels, groups
-
-
-def _by_source(
-    record: _Read, measures: tuple[str, ...], picks: list[np.ndarray], labels: list[Label], demos: int
-) -> dict[str, np.ndarray]:
+def _by_source(read: Read, measures: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Add labels up to sources, and keep the masses of each demonstration's blocks."""
+    labels, demos = read.frame.labels, read.frame.keys.demos
     onto = np.zeros((len(labels), len(SOURCES)), dtype=np.float32)
     onto[np.arange(len(labels)), [SOURCES.index(label.source) for label in labels]] = 1
     out: dict[str, np.ndarray] = {}
     for name in measures:
-        means = _means(record, name, picks)
-        out[name] = means if name in PER_ROW else means @ onto
+        means = read.means(name)
+        if name in PER_ROW:
+            out[name] = means
+            continue
+        # Another prompt of the same pass may have more labels.
+        means = means[..., : len(labels)]
+        out[name] = means @ onto
         if name == "mass":
             blocks = np.zeros((*means.shape[:-1], demos, len(MODALITIES)), dtype=np.float32)
             for index, label in enumerate(labels):
@@ -318,14 +331,3 @@ def _by_source(
                     blocks[..., label.demo, MODALITIES.index(label.modality)] += means[..., index]
             out["demo_mass"] = blocks
     return out
-
-
-def _blocks(spans: SpanMap) -> dict[str, np.ndarray]:
-    tokens = np.zeros((spans.demos, len(MODALITIES)), dtype=np.int32)
-    starts = np.full((spans.demos, len(MODALITIES)), -1, dtype=np.int32)
-    for span in spans:
-        if span.label.demo is not None:
-            place = span.label.demo, MODALITIES.index(span.label.modality)
-            starts[place] = span.start if tokens[place] == 0 else starts[place]
-            tokens[place] += len(span)
-    return {"demo_tokens": tokens, "demo_start": starts}

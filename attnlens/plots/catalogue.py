@@ -14,6 +14,7 @@ from attnlens.plots.cause import control_comparison, knockout_grid, mass_against
 from attnlens.plots.clip import clip_attention, token_sources
 from attnlens.plots.composition import demo_position, source_composition
 from attnlens.plots.curves import cumulative_ablation, oracle_curve, shots_curve
+from attnlens.plots.interventions import intervention_effects
 from attnlens.plots.layers import modality_bias
 from attnlens.plots.maps import layer_demo, layer_head, layer_source
 from attnlens.plots.source import Source
@@ -208,10 +209,20 @@ def _position(sources: Sources, /, *, view: str | None, size: Size) -> Drawing:
 def _shots(metric: Any) -> Maker:
     def draw(sources: Sources, /, *, view: str | None, size: Size) -> Drawing:
         if metric in ("wer", "cer"):
-            return shots_curve(_rates(sources[0].table("errors"), metric), metric=metric, size=size)
+            return shots_curve(_rates(_whole(sources[0]), metric), metric=metric, size=size)
         return shots_curve(sources[0].traces, metric=metric, size=size)
 
     return draw
+
+
+def _whole(source: Source) -> pd.DataFrame:
+    """Return the table of errors without what was cut, which has a figure of its own."""
+    errors, cut = source.table("errors"), source.tables.get("interventions")
+    names = [] if cut is None or "intervention" not in cut else [str(one) for one in set(cut["intervention"])]
+    changed = (
+        errors["control"].astype(str).map(lambda one: one in names or one.endswith(tuple(f" with {n}" for n in names)))
+    )
+    return errors[~changed]
 
 
 def _rates(table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -302,6 +313,7 @@ _BUILTIN: tuple[tuple[str, Maker, str], ...] = (
     ("shots_wer", _shots("wer"), "word error rate by shots"),
     ("control_nll", _controls("nll"), "what each control changes in likelihood"),
     ("control_bias", _controls("bias"), "what each control changes in the preference"),
+    ("interventions", _from_table("interventions", intervention_effects), "what each intervention of the run changes"),
     ("knockout_grid", _from_table("knockout", knockout_grid), "edges x windows of layers: effect of a cut"),
     ("mass_against_effect", _scatter, "heads: mass against the effect of cutting them"),
     ("cumulative_ablation", _from_table("cumulative", cumulative_ablation), "heads taken away one after the other"),

@@ -6,6 +6,7 @@ from attnlens.plots.cause import control_comparison, knockout_grid, mass_against
 from attnlens.plots.clip import clip_attention, token_sources
 from attnlens.plots.composition import demo_position, source_composition
 from attnlens.plots.curves import cumulative_ablation, oracle_curve, shots_curve
+from attnlens.plots.interventions import intervention_effects
 from attnlens.plots.layers import modality_bias
 from attnlens.plots.maps import layer_demo, layer_head, layer_source
 
@@ -14,6 +15,7 @@ __all__ = [
     "control_comparison",
     "cumulative_ablation",
     "demo_position",
+    "intervention_effects",
     "knockout_grid",
     "layer_demo",
     "layer_head",

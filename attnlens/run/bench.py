@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -18,10 +18,12 @@ from attnlens.models.clips import reusing_clips
 from attnlens.models.decoding import decode
 from attnlens.models.library import Library, Reading
 from attnlens.models.named_interventions import parse_intervention
-from attnlens.run.batches import Batch
+from attnlens.models.side_by_side import SideBySide, stackable
+from attnlens.run.batches import Batch, middles, planned_batches
+from attnlens.run.decoder import Decoder
 from attnlens.run.folder import LOG
 from attnlens.run.item import Item
-from attnlens.run.plan import allow_cutting
+from attnlens.run.plan import Plan, allow_cutting
 from attnlens.run.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -30,12 +32,12 @@ if TYPE_CHECKING:
     from attnlens.models.generation import Generation
     from attnlens.models.speechlm import SpeechLM
 
-__all__ = ["Bench", "Done", "Facts", "failure"]
+__all__ = ["Bench", "Done", "Facts", "failure", "measured_facts"]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a model only once it is loaded; ``seconds`` are those of ``probed`` items, by positions."""
+    """What is known of a model only once it is loaded; ``seconds`` are those of the middle batch of each stratum."""
 
     layers: tuple[int, ...]
     heads: tuple[int, ...]
@@ -44,8 +46,10 @@ class Facts:
     revision: str | None
     adapter: str | None
     bytes: int
+    cache: int
+    """Bytes of the keys and values of one position."""
     host: dict[str, Any]
-    seconds: dict[int, float] = field(default_factory=dict)
+    seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ class Bench:
 
     def __init__(self, spec: RunSpec) -> None:
         self.spec = spec
-        self._written = _Written()
+        self._shared: dict[str, _Shared] = {}
+        self._ready: dict[frozenset[str], list[Done]] = {}
 
     @cached_property
     def lens(self) -> SpeechLM:
@@ -127,17 +132,12 @@ class Bench:
 
         return fingerprint(self.lens.model)
 
-    def facts(self, probe: Sequence[Item] = ()) -> Facts:
-        """Return what the plan could not know; ``probe`` items are computed and timed, their results thrown away."""
+    def facts(self) -> Facts:
+        """Return what the plan could not know."""
         from attnlens.models.trace_dataset import provenance
         from attnlens.run.provenance import host_facts
 
         lens = self.lens
-        seconds = {}
-        for item in [*probe[:1], *probe]:  # the first is timed twice, since its first time includes what is done once
-            start = time.perf_counter()
-            self.measure(item)
-            seconds[item.positions] = time.perf_counter() - start
         return Facts(
             layers=tuple(int(layer) for layer in lens.sites.layers("self")),
             heads=tuple(range(lens.n_heads)),
@@ -146,8 +146,8 @@ class Bench:
             revision=getattr(lens.model.config, "_commit_hash", None),
             adapter=lens.adapter,
             bytes=sum(one.numel() * one.element_size() for one in lens.model.parameters()),
+            cache=Decoder.of(lens.front).cached * lens.dtype.itemsize,
             host=host_facts(),
-            seconds=seconds,
         )
 
     @property
@@ -161,59 +161,67 @@ class Bench:
         return Library(self.lens, cuts=self.spec.context.shots)
 
     def measure(self, item: Item) -> Done:
-        """Trace the reference, and transcribe where the spec says so."""
+        """Trace the reference, and transcribe where the spec says so; what its batch gave is not computed again."""
+        shared = self._shared.get(item.id)
+        if shared is not None:
+            return self._done(item, shared.dataset, shared.answer)
         lens = self.lens
         cut = nullcontext() if item.intervention == "none" else parse_intervention(item.intervention).on(lens)
         with reusing_clips(lens), cut:
-            reading = self._written.readings.get(item.id) or self._read(item)
-            dataset = lens.trace(
-                item.prompt,
-                outputs=item.reference,
-                rows=self.rows,
-                measures=("mass", "nll_first", *self.spec.tracing.measures),
-                seed=item.seed,
-                readings=[reading],
-            )
-            row = {
-                "item": item.id,
-                "status": "finished",
-                "nll": float(dataset["nll"].values[0]),
-                "nll_first": float(dataset["nll_first"].values[0]),
-                "n_output_tokens": int(dataset["n_output_tokens"].values[0]),
-                "n_chars": int(dataset["n_chars"].values[0]),
-                "positions": int(dataset["positions"].values[0]),
-            }
-            if self.spec.context.on_overflow == "cut-window":
-                lost = lens.encode(item.prompt).frames_lost
-                row |= {"frames_lost": lost[0], "target_frames_lost": lost[1]}
-            if item.transcribed:
-                answer = self._written.answers.get(item.id) or self._answers(item, reading)
-                row |= {"transcription": answer.text, "ended": answer.ended}
-        # One number per item needs no place in the store; tables read it from the row.
-        dataset = dataset.drop_vars("nll_first")
-        # Under the name that the spec gives it, by which the store expects it.
-        dataset = dataset.assign_coords(intervention=("item", [item.intervention]))
-        return Done(row, dataset, _curve(dataset) if item.control == item.intervention == "none" else None)
+            reading = self._read(item)
+            dataset = self._trace([item], [reading])
+            answer = self._answer(item, reading) if item.transcribed else None
+        return self._done(item, dataset, answer)
 
-    def attempt(self, batch: Batch, *, started: Callable[[Item], None] | None = None) -> Iterator[Done]:
+    def timed(self, batches: Sequence[Batch]) -> list[float]:
+        """Return the seconds that batches take; what came of them is kept until their turn, and not computed again.
+
+        None where one fails and the spec says to stop at the first that does.
+        """
+        seconds = []
+        for place, batch in enumerate(batches):
+            for _ in range(1 if place else 2):  # the first time includes what is done once
+                start = time.perf_counter()
+                found = list(self._attempt(batch, lambda _item: None))
+                taken = time.perf_counter() - start
+            seconds.append(taken)
+            self._ready[batch.due] = found
+            if self.spec.execution.on_error == "stop" and any(done.failed for done in found):
+                return []
+        return seconds
+
+    def attempt(self, batch: Batch, *, started: Callable[[Item], None] = lambda _item: None) -> Iterator[Done]:
         """Measure what is due of a batch, or say how it failed: one bad item must not cost the others."""
-        self._written = self._together(batch)
+        ready = self._ready.pop(batch.due, None)
+        yield from self._attempt(batch, started) if ready is None else ready
+
+    def _attempt(self, batch: Batch, started: Callable[[Item], None]) -> Iterator[Done]:
         try:
-            for item in batch.wanted:
-                if started is not None:
-                    started(item)
+            for place, item in enumerate(batch.wanted):
+                started(item)
+                if not place:
+                    self._shared = self._together(batch)
                 try:
                     yield self.measure(item)
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is this item's
                     LOG.warning("item %s (%s) failed", item.id, item.describe(), exc_info=True)
                     yield failure(item, error)
         finally:
-            self._written = _Written()
+            self._shared = {}
 
     def _read(self, item: Item) -> Reading | None:
         return self.library.read(self.lens.encode(item.prompt, item.reference))
 
-    def _answers(self, item: Item, reading: Reading | None) -> Generation:
+    def _trace(self, items: Sequence[Item], readings: Sequence[Reading | None] | SideBySide) -> xr.Dataset:
+        return self.lens.trace(
+            [item.prompt for item in items],
+            outputs=[item.reference for item in items],
+            rows=self.rows,
+            measures=("mass", "nll_first", *self.spec.tracing.measures),
+            readings=readings,
+        )
+
+    def _answer(self, item: Item, reading: Reading | None) -> Generation:
         most = self.spec.decoding.max_new_tokens
         return (
             self.lens.generate(item.prompt, max_new_tokens=most)
@@ -221,32 +229,69 @@ class Bench:
             else decode([reading], max_new_tokens=most)[0]
         )
 
-    def _together(self, batch: Batch) -> _Written:
-        """Write the answers of a batch side by side, where that is exact; those of nobody where anything stands in it.
+    def _done(self, item: Item, dataset: xr.Dataset, answer: Generation | None) -> Done:
+        row: dict[str, Any] = {"item": item.id, "status": "finished"}
+        row |= {name: float(dataset[name].values[0]) for name in ("nll", "nll_first")}
+        row |= {name: int(dataset[name].values[0]) for name in ("n_output_tokens", "n_chars", "positions")}
+        if self.spec.context.on_overflow == "cut-window":
+            lost = self.lens.encode(item.prompt).frames_lost
+            row |= {"frames_lost": lost[0], "target_frames_lost": lost[1]}
+        if answer is not None:
+            row |= {"transcription": answer.text, "ended": answer.ended}
+        # One number per item needs no place in the store; tables read it from the row.
+        dataset = dataset.drop_vars("nll_first")
+        # An intervention under the name that the spec gives it, by which the store expects it.
+        dataset = dataset.assign_coords(intervention=("item", [item.intervention]), seed=("item", [item.seed]))
+        return Done(row, dataset, _curve(dataset) if item.control == item.intervention == "none" else None)
 
-        Of all its items, due or not: who stands beside an answer moves its last digits.
+    def _together(self, batch: Batch) -> dict[str, _Shared]:
+        """Trace and answer the items of a batch side by side, where that is exact; nobody where it is not.
+
+        All its items, due or not: who stands beside an item moves its last digits.
         """
         from attnlens.models.self_check import ensure_checked
 
-        asked = [item for item in batch.items if item.transcribed and item.intervention == "none"]
-        if len(asked) < 2 or not self.library.possible or not ensure_checked(self.lens).batching_exact:  # noqa: PLR2004
-            return _Written()
+        asked = [item for item in batch.items if item.intervention == "none"]
+        exact = len(asked) > 1 and self.library.possible and ensure_checked(self.lens).batching_exact
+        if not exact:
+            return {}
+        with reusing_clips(self.lens):
+            return self._side_by_side(asked)
+
+    def _side_by_side(self, items: Sequence[Item]) -> dict[str, _Shared]:
+        """Compute items in one go; where that fails, for want of memory or for a bad one among them, in two halves."""
+        if len(items) < 2:  # noqa: PLR2004
+            return {}
         try:
-            with reusing_clips(self.lens):
-                found = [(item.id, reading) for item in asked if (reading := self._read(item)) is not None]
-                answers = decode([reading for _, reading in found], max_new_tokens=self.spec.decoding.max_new_tokens)
+            readings = [reading for item in items if (reading := self._read(item)) is not None]
+            if len(readings) < len(items) or not all(stackable(one) for one in readings):
+                return {}
+            beside = SideBySide.of(readings)
+            dataset = self._trace(items, beside)
+            spoken = [place for place, item in enumerate(items) if item.transcribed]
+            heard = beside if len(spoken) == len(items) else [readings[place] for place in spoken]
+            answers = decode(heard, max_new_tokens=self.spec.decoding.max_new_tokens)
         except Exception:  # noqa: BLE001 - whose fault it is shows when each is done alone
-            LOG.warning("answers of %d items could not be written together", len(asked), exc_info=True)
-            return _Written()
-        return _Written(dict(found), {name: answer for (name, _), answer in zip(found, answers, strict=True)})
+            LOG.warning("%d items could not be computed together", len(items), exc_info=True)
+            half = len(items) // 2
+            return self._side_by_side(items[:half]) | self._side_by_side(items[half:])
+        said = dict(zip(spoken, answers, strict=True))
+        return {item.id: _Shared(dataset.isel(item=[place]), said.get(place)) for place, item in enumerate(items)}
 
 
 @dataclass(frozen=True)
-class _Written:
-    """What a batch's items have from being answered together, by item id."""
+class _Shared:
+    """What an item has from being computed beside others."""
 
-    readings: dict[str, Reading] = field(default_factory=dict)
-    answers: dict[str, Generation] = field(default_factory=dict)
+    dataset: xr.Dataset
+    answer: Generation | None
+
+
+def measured_facts(plan: Plan) -> Facts:
+    """Load the model of a plan and time a few of its batches; their results are thrown away."""
+    bench = Bench(plan.spec)
+    facts = bench.facts()
+    return replace(facts, seconds=tuple(bench.timed(middles(planned_batches(plan, facts, plan.items)))))
 
 
 def failure(item: Item, error: BaseException) -> Done:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attnlens.errors import AttnlensError, DamagedStore, listing
 from attnlens.run.after import AFTER
-from attnlens.run.batches import Batch, by_region
+from attnlens.run.batches import Batch, layout_of, middles, planned_batches
 from attnlens.run.bench import Bench, Facts
+from attnlens.run.estimate import estimated_seconds
 from attnlens.run.folder import LOG, RunFolder, default_folder, read_table, writing
 from attnlens.run.plan import Plan, make_plan
 from attnlens.run.provenance import keep_provenance
@@ -24,16 +26,13 @@ from attnlens.run.watch import Silent, Watcher
 
 if TYPE_CHECKING:
     from attnlens.run.item import Item
-    from attnlens.traces.layout import Layout
     from attnlens.traces.writing import TraceStore
 
 __all__ = ["Outcome", "run_spec"]
 
 NAMED = 3
-WORTH_TIMING = 10
-REGION = 8
-OF_STEPS = ("selection", "ledger")
-"""Tables that steps after a run may leave, and that its answer tells."""
+MAY_BE_THERE = ("interventions", "selection", "ledger")
+"""Tables that only some runs have, or that steps after a run leave, and that its answer tells."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,8 @@ def _known(folder: RunFolder, watch: Watcher, after: Sequence[str]) -> Outcome |
 
 
 def _told(folder: RunFolder) -> dict[str, list[dict[str, Any]]]:
-    """Return what is told of a run: its tables, and those of its steps that are there."""
-    names = [*TABLES, *(name for name in OF_STEPS if (folder.tables / f"{name}.csv").exists())]
+    """Return what is told of a run: its tables, and those that not every run has."""
+    names = [*TABLES, *(name for name in MAY_BE_THERE if (folder.tables / f"{name}.csv").exists())]
     return {name: read_table(folder.tables / f"{name}.csv") for name in names}
 
 
@@ -160,8 +159,7 @@ class _Session:
             return self._with_workers(plan)
         bench = Bench(self.spec)
         self._now(f"loading {self.spec.model.name}")
-        facts = bench.facts(probe(self._due(plan)))
-        return self._carry(plan, facts, partial(self._local, bench))
+        return self._carry(plan, bench.facts(), bench.timed, partial(self._local, bench))
 
     def _now(self, doing: str) -> None:
         self.watch.said(doing)
@@ -180,10 +178,12 @@ class _Session:
 
         self._now("starting workers")
         with Workers(self.spec.execution) as workers:
+            workers.wait(self.watch)
             self._now(f"loading {self.spec.model.name} on a worker")
-            facts = workers.facts(self.spec, probe(self._due(plan)))
+            facts = workers.facts(self.spec)
+            timed = partial(workers.timed, self.spec)
             run = partial(workers.run, rows=self.folder.rows.absolute(), weights=facts.weights, watch=self.watch)
-            return self._carry(plan, facts, lambda tasks, store: run(self.spec, tasks, store))
+            return self._carry(plan, facts, timed, lambda tasks, store: run(self.spec, tasks, store))
 
     def _due(self, plan: Plan) -> list[Item]:
         """Return what is left to do, in order."""
@@ -194,20 +194,29 @@ class _Session:
         done = set(TraceStore.open(self.folder.traces).finished())
         return [item for item in plan.items if item.id not in done]
 
-    def _carry(self, plan: Plan, facts: Facts, execute: Callable[[Iterable[list[Batch]], TraceStore], None]) -> Outcome:
+    def _carry(
+        self,
+        plan: Plan,
+        facts: Facts,
+        timed: Callable[[Sequence[Batch]], list[float]],
+        execute: Callable[[Iterable[list[Batch]], TraceStore], None],
+    ) -> Outcome:
         with writing(self.folder.path):
             keep_provenance(self.folder.path, self.spec, facts)
             store = self._store(plan, facts)
         due = self._due(plan)
         self.measured = bool(due)
+        tasks = planned_batches(plan, facts, due)
+        if few := middles(tasks):
+            self.watch.started(f"timing {len(few)} batches")
+            facts = replace(facts, seconds=tuple(timed(few)))
         self.planned(plan, facts, due)
         self.folder.write_items(plan.items, read_rows(self.folder.rows))
         self.watch.begun(len(plan.items), len(plan.items) - len(due))
-        stopped = False
+        stopped, start = False, time.monotonic()
         try:
             with writing(self.folder.path):
-                wanted = [item.id for item in due]
-                execute(by_region(plan.items, wanted, store.layout, size=self.spec.decoding.batch), store)
+                execute(tasks, store)
         except KeyboardInterrupt:
             stopped = True
         except AttnlensError:
@@ -215,6 +224,12 @@ class _Session:
             with contextlib.suppress(AttnlensError):
                 self._written(plan, store)
             raise
+        told = (
+            f"; estimated: {estimated_seconds(plan, facts, due) / self.spec.execution.workers:.0f} s"
+            if facts.seconds
+            else ""
+        )
+        LOG.info("measured up to %d items in %.0f s%s", len(due), time.monotonic() - start, told)
         return self._outcome(plan, self._written(plan, store), stopped=stopped)
 
     def _store(self, plan: Plan, facts: Facts) -> TraceStore:
@@ -269,45 +284,15 @@ class _Session:
                 continue
             self.watch.said(f"making the {name}")
             step = AFTER[name]
+            start = time.monotonic()
             ticks = {"tick": self.watch.started} if "tick" in signature(step).parameters else {}
             try:
                 step(self.folder.path, **ticks)
                 done[name] = "done"
+                LOG.info("%s: %.0f s", name, time.monotonic() - start)
             except AttnlensError as error:
                 # What was measured stands, whatever a drawing lacks.
                 self.watch.said(f"{name} was left out: {error.message}")
                 LOG.warning("%s was left out: %s", name, error)
                 done[name] = f"left out: {error.message}"
             self.folder.note_steps(done)
-
-
-def probe(items: Sequence[Item]) -> list[Item]:
-    """Return the shortest and the longest of some items: what lies between takes a time between theirs.
-
-    None of a handful: they are done as soon as timed.
-    """
-    ordered = sorted(items, key=lambda item: item.positions)
-    return [] if len(ordered) < WORTH_TIMING else [ordered[0], ordered[-1]]
-
-
-def layout_of(plan: Plan, facts: Facts) -> Layout:
-    """Return the store that a plan fills."""
-    from dataclasses import replace
-
-    from attnlens.traces.layout import Layout
-
-    columns = [item.coordinates() for item in plan.items]
-    layout = Layout(
-        items={name: [one[name] for one in columns] for name in columns[0]},
-        layers=facts.layers,
-        heads=facts.heads,
-        demos=plan.demos,
-        longest=max(item.positions for item in plan.items),
-        attrs=facts.attrs,
-        spec_hash=plan.spec.hash,
-        measures=plan.spec.tracing.measures,
-        precision=plan.spec.tracing.precision,
-    )
-    # Items are written several at once; regions that hold as many make that one file per variable.
-    together = 1 << max(min(REGION, len(plan.items) // REGION), 1).bit_length() - 1
-    return layout if layout.region_size >= together else replace(layout, region=together)

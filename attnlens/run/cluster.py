@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from attnlens.errors import BadInput
+from attnlens.errors import BadInput, listing
 from attnlens.run.batches import Batch
 from attnlens.run.bench import Done, Facts, failure
 from attnlens.run.item import Item
 from attnlens.run.rows import append_rows
 from attnlens.run.spec import ExecutionSpec, RunSpec
 from attnlens.run.watch import Watcher
-from attnlens.run.worker import carry, describe
+from attnlens.run.worker import carry, describe, timed
 
 if TYPE_CHECKING:
     from attnlens.traces.writing import TraceStore
@@ -57,9 +57,20 @@ class Workers:
         with contextlib.suppress(OSError, TimeoutError):
             self._stack.__exit__(*raised)
 
-    def facts(self, spec: RunSpec, probe: Sequence[Item]) -> Facts:
+    def facts(self, spec: RunSpec) -> Facts:
         """Return what a worker knows of the model; the first that there is loads it."""
-        found: Facts = self.client.submit(describe, spec, list(probe), pure=False).result()
+        found: Facts = self.client.submit(describe, spec, pure=False).result()
+        return found
+
+    def wait(self, watch: Watcher) -> None:
+        """Wait for the first worker, which on a busy cluster may take hours."""
+        if not self.client.scheduler_info()["workers"]:
+            watch.said("waiting for the first worker; Ctrl-C gives up")
+            self.client.wait_for_workers(1)
+
+    def timed(self, spec: RunSpec, batches: Sequence[Batch]) -> list[float]:
+        """Return the seconds that batches take on a worker."""
+        found: list[float] = self.client.submit(timed, spec, list(batches), pure=False).result() if batches else []
         return found
 
     def run(
@@ -132,17 +143,44 @@ def _cluster(execution: ExecutionSpec) -> Any:
             dashboard_address=None,
             silence_logs=logging.ERROR,
         )
-    module, _, name = execution.cluster.partition(":")
+    made = _class(execution.cluster)
     try:
-        made = getattr(importlib.import_module(module), name)(**execution.cluster_options)
-    except (ImportError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        cluster = made(**execution.cluster_options)
+        cluster.scale(execution.workers)
+    except Exception as error:  # whatever a stranger's class thinks of its options or its queue
         raise BadInput(
-            f"no cluster can be made of execution.cluster: {error}",
-            given=f"{execution.cluster}, {execution.cluster_options}",
-            fix="write module:Class, such as dask_jobqueue:SLURMCluster, and its options in execution.cluster_options",
+            f"{execution.cluster} could not make a cluster: {type(error).__name__}: {error}",
+            given=f"cluster_options: {execution.cluster_options}, workers: {execution.workers}",
+            fix="see what the class takes, and whether this machine may submit jobs",
         ) from error
-    made.scale(execution.workers)
-    return made
+    return cluster
+
+
+PACKAGES = {"dask_jobqueue": "attnlens[dask]", "dask_kubernetes": "dask-kubernetes"}
+
+
+def _class(cluster: str) -> Any:
+    """Return the class that a spec names, or say what is missing for it."""
+    module, _, name = cluster.partition(":")
+    top = module.partition(".")[0]
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        absent = error.name == top
+        raise BadInput(
+            f"the package {top} is not installed" if absent else f"{module} cannot be imported: {error}",
+            given=f"execution.cluster: {cluster}",
+            fix=f"pip install {PACKAGES.get(top, top.replace('_', '-'))}" if absent else "check the module's name",
+        ) from error
+    if not callable(getattr(found, name, None)):
+        names = [one for one in vars(found) if one.endswith("Cluster")]
+        raise BadInput(
+            f"{module} has no class {name!r}",
+            given=f"execution.cluster: {cluster}",
+            present=listing(names) if names else None,
+            fix="write module:Class, such as dask_jobqueue:SLURMCluster",
+        )
+    return getattr(found, name)
 
 
 def _distributed() -> Any:

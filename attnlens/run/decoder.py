@@ -60,6 +60,11 @@ class Decoder:
         attention = self.hidden * self.per_head * (2 * self.heads + 2 * self.keys)
         return self.layers * (attention + 3 * self.hidden * self.inner)
 
+    @property
+    def cached(self) -> int:
+        """How many numbers the keys and values of one position are."""
+        return 2 * self.layers * self.keys * self.per_head
+
     def adapted(self, rank: int, *, matrices: Literal["fused", "apart"] = "apart") -> int:
         """Return the parameters of a LoRA of that rank on every matrix.
 
@@ -83,8 +88,7 @@ class Decoder:
 
         To it come the attention weights of the rows that are measured, one layer at a time, and the logits of these.
         """
-        cache = 2 * self.layers * self.keys * self.per_head
-        passing = longest * width * (cache + 4 * self.hidden + 3 * self.inner)
+        passing = longest * width * (self.cached + 4 * self.hidden + 3 * self.inner)
         return passing + 3 * FLOAT * self.heads * rows * longest + 2 * FLOAT * rows * self.vocabulary
 
 

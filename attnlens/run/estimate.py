@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from attnlens.run.batches import MOST_BYTES, planned_batches, strata
 from attnlens.run.decoder import FLOAT, Decoder, weight_width, weights_of
 from attnlens.run.item import Item
 from attnlens.run.plan import Plan
@@ -18,7 +17,10 @@ if TYPE_CHECKING:
     from attnlens.context.encode import FrontEnd
     from attnlens.run.bench import Facts
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["UNLOADED", "Estimate", "estimate", "estimated_seconds"]
+
+TOO_FEW = "unknown: so few items are done as soon as timed"
+UNLOADED = "unknown before the model is loaded (--measure)"
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Estimate:
     """The price of a plan; None where nobody can tell yet.
 
     ``tokens_made`` and ``disk`` are upper bounds: answers end, and what is stored is compressed. ``memory`` is weights
-    and the longest prompt, ``seconds`` that of one worker, ``operations`` what reading the prompts takes of the text
+    and the longest prompt, ``seconds`` that of one worker for the items alone, or None for the reason ``untimed``.
+    ``operations`` is what reading the prompts takes of the text
     decoder (encoders left out: a clip is encoded once), ``active_bytes`` what each written token fetches.
     """
 
@@ -38,6 +41,7 @@ class Estimate:
     memory: int | None
     weights: int | None
     seconds: float | None
+    untimed: str
     operations: float
     active_bytes: float
 
@@ -78,7 +82,8 @@ def estimate(
         disk=_disk(plan, decoder),
         memory=None if weights is None else weights + _working(plan, decoder, longest),
         weights=weights,
-        seconds=None if facts is None or not facts.seconds else _seconds(left, facts.seconds),
+        untimed=UNLOADED if facts is None else "" if facts.seconds else TOO_FEW,
+        seconds=None if facts is None or not facts.seconds else estimated_seconds(plan, facts, left),
         operations=sum(_passes(plan.spec, item) * decoder.operations(item.positions) for item in left),
         active_bytes=float(decoder.active * weight_width(model.name, model.dtype)),
     )
@@ -101,13 +106,17 @@ def _disk(plan: Plan, decoder: Decoder) -> int:
 
 
 def _working(plan: Plan, decoder: Decoder, longest: int) -> int:
+    """Return what the longest prompt takes, and what its batch does: caches twice, rows and logits."""
     # A reference has at most a token per byte.
     rows = max(len(item.reference.encode()) for item in plan.items)
-    return decoder.working(longest, rows=rows, width=weight_width(plan.spec.model.name, plan.spec.model.dtype))
+    width = weight_width(plan.spec.model.name, plan.spec.model.dtype)
+    beside = min(plan.spec.decoding.batch, len(plan.items)) - 1
+    caches = min(beside * longest * decoder.cached * width, MOST_BYTES)
+    one = decoder.working(longest, rows=rows, width=width)
+    return one + 2 * caches + beside * (decoder.working(longest, rows=rows, width=0))
 
 
-def _seconds(items: Sequence[Item], measured: dict[int, float]) -> float:
-    """Add up the items' times on the line through the shortest and the longest that were measured."""
-    lengths = np.array([item.positions for item in items], dtype=np.float64)
-    known = sorted(measured)
-    return float(np.interp(lengths, known, [measured[one] for one in known]).sum())
+def estimated_seconds(plan: Plan, facts: Facts, due: Sequence[Item]) -> float:
+    """Add up what the batches of one worker take, each as long as the one that was timed of its stratum."""
+    parts = strata(planned_batches(plan, facts, due))
+    return sum(len(part) * seconds for part, seconds in zip(parts, facts.seconds, strict=True))

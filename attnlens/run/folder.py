@@ -207,7 +207,7 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
 
 WORDS = (
-    *("corpus", "condition", "control", "measure", "adapter", "against"),
+    *("corpus", "condition", "control", "intervention", "measure", "adapter", "against"),
     *("system", "kind", "tag", "notes", "component", "said"),
 )
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from attnlens.context.prompt import Prompt
 from attnlens.run.decoder import Decoder, weight_width, weights_of
-from attnlens.run.estimate import Estimate
+from attnlens.run.estimate import UNLOADED, Estimate
 from attnlens.run.positions import PositionCounter
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def total(
         memory=memory,
         weights=None if model is None else model.weights,
         seconds=seconds,
+        untimed=UNLOADED if seconds is None else "",
         operations=sum(one.operations for one in steps),
         active_bytes=0.0 if model is None else float(model.decoder.active * model.width),
     )

@@ -10,7 +10,7 @@ from attnlens.run.spec import RunSpec
 
 __all__ = ["Item", "item_id"]
 
-VERSION = 2
+VERSION = 3
 """Raised when what an item computes changes, so that results of both kinds never share a store."""
 
 
@@ -100,7 +100,8 @@ def item_id(item: Item, spec: RunSpec) -> Item:
         "model": spec.model.model_dump(mode="json"),
         "convention": spec.convention,
         "tracing": spec.tracing.model_dump(mode="json"),
-        "decoding": spec.decoding.model_dump(include={"max_new_tokens", "batch"}) if item.transcribed else None,
+        "batch": spec.decoding.batch,
+        "answer": spec.decoding.max_new_tokens if item.transcribed else None,
         "reference": item.reference,
         "corpus": item.corpus,
         "asked": item.asked,

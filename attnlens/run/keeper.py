@@ -25,7 +25,8 @@ ABSENT = {"demo_mass": float("nan"), "demo_tokens": 0, "demo_start": -1, "receiv
 class Keeper:
     """Collect results and write them together: syncing to disk costs as much for one item as for several.
 
-    A process that is killed loses at most what is in hand, and that is computed again.
+    A process that is killed loses at most what is in hand, and that is computed again: what a region of the store
+    holds, or eight items where that is less, or what was done in the last twenty seconds where items are slow.
     """
 
     def __init__(self, store: TraceStore, rows: Path) -> None:
@@ -35,7 +36,7 @@ class Keeper:
         self._since = time.monotonic()
 
     def keep(self, done: Sequence[Done]) -> None:
-        """Take a batch's results; write all in hand once they fill a region or have waited for long."""
+        """Take results; write all in hand once they fill a region or have waited for long."""
         self._held += done
         late = time.monotonic() - self._since > SECONDS
         if late or len(self._held) >= max(AT_ONCE, self.store.layout.region_size):

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from attnlens.errors import BadInput, closest, listing
+from attnlens.errors import AttnlensError, BadInput, closest, listing
 
 __all__ = ["refusal"]
 
@@ -37,6 +37,10 @@ def _finding(model: type[BaseModel], key: str, item: Any) -> BadInput:
             present=listing(fields),
             fix=f"did you mean {meant!r}?" if meant else "remove it, or use one of the keys above",
         )
+    own = item.get("ctx", {}).get("error")
+    if isinstance(own, AttnlensError):
+        where = "" if key and own.message.startswith(f"{key}.") else f"{key or 'the spec'}: "
+        return BadInput(f"{where}{own.message}", given=own.given, present=own.present, fix=own.fix)
     message = item["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if item["type"] == "literal_error":

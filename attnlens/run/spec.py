@@ -18,7 +18,7 @@ from attnlens.context.retrieval.base import parse_retriever
 from attnlens.context.templates import TEMPLATES
 from attnlens.data.corpus import Split
 from attnlens.data.normalise import NORMALISERS
-from attnlens.errors import UnknownName
+from attnlens.errors import BadInput, UnknownName
 from attnlens.mapping import put_dotted
 from attnlens.models.named_interventions import parse_intervention
 from attnlens.models.registry import require_model
@@ -149,7 +149,8 @@ class DecodingSpec(_Part):
     max_new_tokens: Annotated[int, BeforeValidator(_no_bool), Field(ge=1)] = 96
     """Where an answer that does not end is cut off."""
     batch: Annotated[int, BeforeValidator(_no_bool), Field(ge=1)] = 8
-    """At most so many answers are written together, if the model's self-check found batching exact; 1: one by one."""
+    """At most so many items are traced and answered together, if the model's self-check found batching exact; 1: one by
+    one. Fewer where their keys and values would be large."""
 
 
 class SelectionSpec(_Part):
@@ -175,7 +176,7 @@ class ExecutionSpec(_Part):
     scheduler: str | None = None
     """The address of a running Dask scheduler."""
     workers: Annotated[int, BeforeValidator(_no_bool), Field(ge=1)] = 1
-    """Processes of a local cluster, or jobs of a cluster that `cluster` names."""
+    """Processes of a local cluster, or workers of a cluster that `cluster` names; a running scheduler has its own."""
     cluster: str | None = None
     """A Dask cluster class as `module:Class`, such as `dask_jobqueue:SLURMCluster`."""
     cluster_options: dict[str, Any] = {}
@@ -184,6 +185,38 @@ class ExecutionSpec(_Part):
     """What is made of the results, in order: hypotheses chosen, findings, figures and the report; empty for nothing."""
     on_error: Literal["continue", "stop"] = "continue"
     """Whether an item that fails is recorded and passed over, or ends the run."""
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Self:
+        # What would be passed over without a word is refused.
+        if self.executor == "local":
+            idle = [name for name in ("scheduler", "cluster", "cluster_options") if getattr(self, name)]
+            idle += ["workers"] if self.workers > 1 else []
+            if idle:
+                raise BadInput(
+                    f"execution.{idle[0]} means nothing to the executor 'local'",
+                    given=f"{idle[0]}: {getattr(self, idle[0])}",
+                    fix="set execution.executor: dask, or leave it out",
+                )
+        if self.scheduler and self.cluster:
+            raise BadInput(
+                "the workers are those of a scheduler that is running or of a cluster that is made, not of both",
+                given=f"scheduler: {self.scheduler}, cluster: {self.cluster}",
+                fix="leave one out",
+            )
+        if self.cluster_options and not self.cluster:
+            raise BadInput(
+                "execution.cluster_options are those of a class, and none is named",
+                given=", ".join(self.cluster_options),
+                fix="name it in execution.cluster, such as dask_jobqueue:SLURMCluster",
+            )
+        if self.cluster is not None and not all(part.strip() for part in (*self.cluster.partition(":"),)):
+            raise BadInput(
+                "a cluster class is written module:Class",
+                given=self.cluster,
+                fix="write for instance dask_jobqueue:SLURMCluster or dask_kubernetes.operator:KubeCluster",
+            )
+        return self
 
 
 class RunSpec(_Part):

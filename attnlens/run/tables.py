@@ -35,6 +35,10 @@ class _Measured:
     condition: str
     shots: int
     control: str
+    """What was changed, in the prompt or in the computation; ``none`` for the clean run."""
+    prompt: str
+    """What was changed in the prompt alone."""
+    intervention: str
     chars: float
     nll: float
     bias: Numbers
@@ -59,7 +63,11 @@ def make_tables(items: Sequence[Mapping[str, str]], traces: Path, *, normaliser:
         return {name: [] for name in TABLES}
     layers, curves = _curves(traces)
     measured = _measured(finished, curves, normaliser, len(layers))
-    return {"bias": _bias(measured, layers), "errors": _errors(measured), "controls": _controls(measured)}
+    tables = {"bias": _bias(measured, layers), "errors": _errors(measured)}
+    tables["controls"] = _controls([one for one in measured if one.intervention == "none"])
+    if any(one.intervention != "none" for one in measured):
+        tables["interventions"] = _interventions(measured)
+    return tables
 
 
 def compare_adapters(
@@ -139,6 +147,8 @@ def _measured(
             condition=row["condition"],
             shots=int(row["shots_asked"]),
             control=_changed(row),
+            prompt=row["control"],
+            intervention=row.get("intervention", "none"),
             chars=float(row["n_chars"]),
             nll=float(row["nll"]),
             bias=curves.get(row["item"], (absent, absent))[0],
@@ -209,8 +219,41 @@ RATIOS: dict[str, Callable[[_Measured], Pair]] = {
 
 
 def _controls(measured: Sequence[_Measured]) -> list[Row]:
-    from attnlens.stats.multiple import holm
+    return _corrected(_compared(measured))
 
+
+def _interventions(measured: Sequence[_Measured]) -> list[Row]:
+    """Set items under an intervention beside the same prompts without it, controlled prompts beside controlled ones."""
+    table: list[Row] = []
+    for prompt in dict.fromkeys(one.prompt for one in measured):
+        same = [replace(one, control=one.intervention) for one in measured if one.prompt == prompt]
+        table += [
+            {
+                "corpus": row["corpus"],
+                "intervention": row["control"],
+                "control": prompt,
+                **{key: row[key] for key in ("condition", "shots", "measure", "utterances")},
+                "whole": row["clean"],
+                "changed": row["controlled"],
+                **{key: row[key] for key in ("difference", "difference_low", "difference_high", "p")},
+            }
+            for row in _compared(same)
+        ]
+    order = _in_order(measured)
+    return _corrected(sorted(table, key=lambda row: (row["corpus"] != ALL, row["corpus"], order[row["intervention"]])))
+
+
+def _in_order(measured: Sequence[_Measured]) -> dict[str, int]:
+    """Return the places of interventions as the spec has them: as in the prompts that have the most of them."""
+    cells: dict[Group, list[str]] = {}
+    for one in measured:
+        cells.setdefault((one.condition, one.shots, one.prompt), []).append(one.intervention)
+    listed = sorted((list(dict.fromkeys(names)) for names in cells.values()), key=len, reverse=True)
+    return {name: place for place, name in enumerate(dict.fromkeys(name for names in listed for name in names))}
+
+
+def _compared(measured: Sequence[_Measured]) -> list[Row]:
+    """Set what was changed beside what was not, measure by measure, on the same utterances."""
     grouped = _grouped(measured)
     table: list[Row] = []
     for (corpus, (condition, shots, control)), changed in grouped.items():
@@ -225,9 +268,15 @@ def _controls(measured: Sequence[_Measured]) -> list[Row]:
             row: Row = {"corpus": corpus, "control": control, "condition": condition, "shots": shots, "measure": name}
             row |= {"utterances": len(values), "clean": _ratio(clean_values, per), "controlled": _ratio(values, per)}
             table.append(row | _difference(values, clean_values, per))
+    return table
+
+
+def _corrected(table: list[Row]) -> list[Row]:
+    """Add Holm's correction: what a reader sees together, the rows of one corpus or of all corpora, is a family."""
+    from attnlens.stats.multiple import holm
+
     for row in table:
         row["p_holm"] = ""
-    # What a reader sees together is a family: the rows of one corpus, or those of all corpora.
     for corpus in dict.fromkeys(row["corpus"] for row in table):
         known = [row for row in table if row["corpus"] == corpus and row["p"] != ""]
         adjusted: Sequence[float] = holm([row["p"] for row in known]) if known else []

@@ -9,22 +9,27 @@ from pathlib import Path
 from attnlens.errors import SelfCheckFailed
 from attnlens.run.batches import Batch
 from attnlens.run.bench import Bench, Done, Facts
-from attnlens.run.item import Item
 from attnlens.run.keeper import Keeper
 from attnlens.run.spec import RunSpec
 from attnlens.traces.writing import TraceStore
 
-__all__ = ["carry", "describe"]
+__all__ = ["carry", "describe", "timed"]
 
 _ALONE = threading.Lock()
 """One task at a time in a process, however many threads its worker has: they would share one model."""
 _benches: dict[str, Bench] = {}
 
 
-def describe(spec: RunSpec, probe: Sequence[Item]) -> Facts:
+def describe(spec: RunSpec) -> Facts:
     """Return what is known of the model once it is loaded."""
     with _ALONE:
-        return _bench(spec).facts(probe)
+        return _bench(spec).facts()
+
+
+def timed(spec: RunSpec, batches: Sequence[Batch]) -> list[float]:
+    """Return the seconds that batches take on this worker."""
+    with _ALONE:
+        return _bench(spec).timed(batches)
 
 
 def carry(spec: RunSpec, batches: Sequence[Batch], traces: Path, rows: Path, *, weights: str) -> list[Done]:

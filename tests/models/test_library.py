@@ -15,6 +15,7 @@ from attnlens.models.decoding import decode
 from attnlens.models.library import Library, Reading
 from attnlens.models.load import load
 from attnlens.models.registry import FAMILIES
+from attnlens.models.side_by_side import SideBySide, stackable
 from attnlens.models.speechlm import SpeechLM
 from attnlens.testing import corpus
 
@@ -140,3 +141,51 @@ def test_memory_that_runs_out_is_said(lens: SpeechLM, monkeypatch: pytest.Monkey
     monkeypatch.setattr(type(lens.model.base_model), "forward", full)
     with pytest.raises(BadInput, match="out of memory"):
         decode([reading], max_new_tokens=2)
+
+
+def test_prompts_traced_side_by_side_are_those_traced_alone(lens: SpeechLM) -> None:
+    # Prompts and answers of different lengths, so that both are padded.
+    answers = ["ka to mi", "ka", "to mi ka su ti", "mi to"]
+    prompts = [prompt("asr", 0), prompt("micl", 3), prompt("t-icl", 1, target=1), prompt("micl", 1, target=2)]
+    library = Library(lens, cuts=[1])
+    found = [library.read(lens.encode(one, said)) for one, said in zip(prompts, answers, strict=True)]
+    beside = SideBySide.of([one for one in found if one is not None])
+    measures = ("entropy", "max", "contribution", "logit_effect", "received", "nll_first")
+    for rows in ("predicting", "reading"):
+        # `logit_effect` has no meaning at the last row as read: nothing follows it.
+        asked = [one for one in measures if rows == "predicting" or one != "logit_effect"]
+        fast = lens.trace(prompts, outputs=answers, measures=asked, rows=rows, readings=beside)
+        for place, (one, said) in enumerate(zip(prompts, answers, strict=True)):
+            alone = lens.trace(one, outputs=said, measures=asked, rows=rows)
+            own = fast.isel(item=place, demo=slice(alone.sizes["demo"]), position=slice(alone.sizes["position"]))
+            assert np.isnan(fast["received"].values[place, :, alone.sizes["position"] :]).all()
+            for name in alone.data_vars:
+                what = f"{name} of {place}"
+                np.testing.assert_allclose(own[name], alone[name][0], atol=2e-5, rtol=2e-4, err_msg=what)
+        np.testing.assert_allclose(fast["mass"].sum("source"), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_family_that_can_is_traced_side_by_side(family: str) -> None:
+    lens = load(f"tiny:{family}")
+    library = Library(lens)
+    prompts = [prompt("micl", 2), prompt("asr", 0, target=1)]
+    answers = ["ka to mi", "su"]
+    found = [library.read(lens.encode(one, said)) for one, said in zip(prompts, answers, strict=True)]
+    readings = [one for one in found if one is not None]
+    if family == "whisper" or not all(stackable(one) for one in readings):
+        assert family in ("whisper", "phi4-multimodal"), "only these keep something else than all keys"
+        return
+    fast = lens.trace(prompts, outputs=answers, readings=SideBySide.of(readings))
+    for place, (one, said) in enumerate(zip(prompts, answers, strict=True)):
+        alone = lens.trace(one, outputs=said)
+        np.testing.assert_allclose(fast["mass"][place], alone["mass"][0], atol=2e-5, rtol=2e-4)
+        np.testing.assert_allclose(fast["nll"][place], alone["nll"][0], atol=1e-4)
+
+
+def test_readings_from_before_an_intervention_are_refused_under_it(lens: SpeechLM) -> None:
+    [reading] = read(Library(lens), [prompt("micl", 1)])
+    with lens.knockout(queries="output", keys="demo_text"), pytest.raises(BadInput, match="before an intervention"):
+        lens.trace(prompt("micl", 1), outputs=ANSWER, readings=[reading])
+    with pytest.raises(BadInput, match="nothing to read on"):
+        SideBySide.of([])

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,8 +42,62 @@ class Interrupting(Silent):
             raise KeyboardInterrupt
 
 
+MANY = {"data__limit": 4, "context__shots": "0,1,2,4", "decoding__conditions": []}
+
+
 def interrupted(spec: Any, folder: Path, after: int) -> None:
     assert run_spec(spec, folder, watch=Interrupting(after)).ended == "stopped"
+
+
+class Asking(Silent):
+    """Presses Ctrl-C while items are computed, once or twice; ``heard`` is what was said then."""
+
+    def __init__(self, number: signal.Signals, times: int) -> None:
+        self.number, self.times = number, times
+        self.heard: list[str] = []
+        self.measuring = False
+
+    def said(self, text: str) -> None:
+        self.heard.append(text)
+
+    def begun(self, total: int, finished: int) -> None:
+        self.measuring = True
+
+    def finished(self, done: Done) -> None:
+        for _ in range(self.times):
+            os.kill(os.getpid(), self.number)
+        self.times = 0
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Signals as a program hears them that a person started; shells start background jobs deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_a_run_ends_what_is_in_hand(tmp_path: Path, computed: list[str], number: signal.Signals) -> None:
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    watch = Asking(number, 1)
+    outcome = run_spec(small(**MANY), tmp_path, watch=watch)
+    # The first batch as a whole, though the signal came with its first item.
+    assert (outcome.ended, outcome.finished) == ("stopped", 2)
+    assert "in hand" in watch.heard[-1]
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    computed.clear()
+    assert run_spec(small(**MANY), tmp_path).ended == "finished"
+    assert len(set(computed)) == outcome.planned - 2
+    run_spec(small(**MANY), tmp_path / "whole")
+    assert contents(tmp_path / "whole").items() <= contents(tmp_path).items()
+
+
+@pytest.mark.usefixtures("heard")
+def test_asked_twice_a_run_stops_at_once_and_keeps_what_is_done(tmp_path: Path, computed: list[str]) -> None:
+    outcome = run_spec(small(**MANY), tmp_path, watch=Asking(signal.SIGINT, 2))
+    assert (outcome.ended, outcome.finished) == ("stopped", 1)
 
 
 def test_a_run_leaves_what_its_page_says(tmp_path: Path, computed: list[str]) -> None:
@@ -331,4 +386,4 @@ def test_items_that_cannot_be_answered_together_are_answered_alone(
     monkeypatch.setattr("attnlens.run.bench.decode", narrow)
     outcome = run_spec(small(data__limit=4, context__shots="0,1,2,4"), tmp_path)
     assert (outcome.ended, outcome.finished) == ("finished", 24)
-    assert "could not be written together" in (tmp_path / "log.txt").read_text()
+    assert "could not be computed together" in (tmp_path / "log.txt").read_text()

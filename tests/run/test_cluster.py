@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,11 +100,67 @@ def test_no_scheduler_and_no_such_cluster_are_said_so(tmp_path: Path, monkeypatc
     monkeypatch.setattr("attnlens.run.cluster.PATIENCE", 0.2)
     with pytest.raises(BadInput, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         run_spec(small(execution__executor="dask", execution__scheduler="tcp://127.0.0.1:9"), tmp_path / "a")
-    for name in ("no.such.module:Cluster", "json:Cluster", "json", "fractions:Fraction"):
+    for name, said in (
+        ("dask_nonesuch:Cluster", "the package dask_nonesuch is not installed"),
+        ("json.nonesuch:Cluster", "json.nonesuch cannot be imported"),
+        ("json:Cluster", "json has no class 'Cluster'"),
+        ("fractions:Fraction", "fractions:Fraction could not make a cluster: TypeError"),
+    ):
         options = {"nonesuch": 1}
         spec = small(execution__executor="dask", execution__cluster=name, execution__cluster_options=options)
-        with pytest.raises(BadInput, match=r"no cluster can be made of execution.cluster"):
+        with pytest.raises(BadInput) as refused:
             run_spec(spec, tmp_path / "b")
+        assert said in str(refused.value)
+        assert not (tmp_path / "b" / "traces.zarr").exists()
+
+
+def test_a_cluster_class_of_a_spec_is_made_scaled_and_ended(
+    tmp_path: Path, whole: Path, computed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As dask-jobqueue and dask-kubernetes do it: options, `scale`, workers that come when they come, `close`."""
+    made: list[Any] = []
+
+    class QueueCluster(distributed.LocalCluster):  # type: ignore[misc, name-defined]
+        def __init__(self, *, queue: str, cores: int) -> None:
+            made.append((queue, cores, self))
+            super().__init__(n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None, memory_limit=0)
+
+        def scale(self, n: int) -> None:
+            made.append(n)
+            super().scale(n)
+
+    module = types.ModuleType("attnlens_test_queue")
+    module.QueueCluster = QueueCluster  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "attnlens_test_queue", module)
+    monkeypatch.setattr(worker, "_benches", {})
+    spec = small(
+        execution__executor="dask",
+        execution__cluster="attnlens_test_queue:QueueCluster",
+        execution__cluster_options={"queue": "gpu", "cores": 4},
+        execution__workers=2,
+    )
+    assert run_spec(spec, tmp_path / "run").ended == "finished"
+    (queue, cores, cluster), scaled = made[:2]
+    assert (queue, cores, scaled) == ("gpu", 4, 2)
+    assert str(cluster.status) == "Status.closed"
+    assert contents(tmp_path / "run") == contents(whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cluster": "dask_jobqueue:SLURMCluster"}, "execution.cluster means nothing to the executor 'local'"),
+        ({"scheduler": "tcp://a:1"}, "execution.scheduler means nothing"),
+        ({"workers": 2}, "execution.workers means nothing"),
+        ({"executor": "dask", "cluster": "SLURMCluster"}, "written module:Class"),
+        ({"executor": "dask", "cluster_options": {"cores": 1}}, "none is named"),
+        ({"executor": "dask", "cluster": "a:B", "scheduler": "tcp://a:1"}, "not of both"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        small(**{f"execution__{name}": value for name, value in changes.items()})
+    assert said in str(refused.value)
 
 
 def test_a_lost_scheduler_is_said_and_gone_on_from(

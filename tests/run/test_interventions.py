@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from attnlens.cli.answer import render_answer
 from attnlens.errors import BadInput, UnknownName
 from attnlens.models.named_interventions import parse_intervention
+from attnlens.plots.catalogue import draw_figures
+from attnlens.plots.source import Source
 from attnlens.run.bench import Bench
-from attnlens.run.carry_out import run_spec
+from attnlens.run.carry_out import Outcome, run_spec
 from attnlens.run.folder import read_csv
 from attnlens.run.plan import make_plan
 from attnlens.traces.reading import open_traces
@@ -51,7 +57,7 @@ def test_items_under_an_intervention_are_what_the_lens_gives(tmp_path: Path, com
     rows = {row["item"]: row for row in read_csv(tmp_path / "items.csv")}
     assert rows[name]["transcription"] == answer.text
     assert rows[name]["intervention"] == CUT
-    told = {(row["control"], row["condition"]) for row in outcome.tables["controls"]}
+    told = {(row["intervention"], row["condition"]) for row in outcome.tables["interventions"]}
     assert (CUT, "micl") in told
     assert (HEADS, "asr") in told
     clean = [row for row in outcome.tables["errors"] if row["control"] == "none"]
@@ -80,3 +86,62 @@ def test_layers_that_are_not_there_fail_their_items(tmp_path: Path, computed: li
     outcome = run_spec(small(interventions=["ablate-heads:layers=77:heads=0"], data__limit=1), tmp_path)
     assert (outcome.ended, len(outcome.failed)) == ("failures", 3)
     assert "77" in next(iter(outcome.failed.values()))
+
+
+def test_what_interventions_change_is_a_table_of_its_own(tmp_path: Path, computed: list[str]) -> None:
+    spec = small(interventions=[CUT, HEADS], data__limit=5, context__conditions="asr,micl")
+    outcome = run_spec(spec, tmp_path)
+    rows = outcome.tables["interventions"]
+    assert {(row["intervention"], row["control"], row["condition"]) for row in rows} == {
+        (CUT, "none", "micl"),
+        (CUT, "mismatched-pairs", "micl"),
+        (HEADS, "none", "asr"),
+        (HEADS, "none", "micl"),
+        (HEADS, "mismatched-pairs", "micl"),
+    }
+    assert {row["control"] for row in outcome.tables["controls"]} == {"mismatched-pairs"}
+    # By hand, from the lines of items.csv: the same prompts with and without.
+    items = [row for row in read_csv(tmp_path / "items.csv") if row["condition"] == "micl" and row["control"] != "none"]
+    sums = {name: sum(float(row["nll"]) for row in items if row["intervention"] == name) for name in ("none", HEADS)}
+    chars = sum(int(row["n_chars"]) for row in items if row["intervention"] == HEADS)
+    [found] = [
+        row
+        for row in rows
+        if (row["intervention"], row["control"], row["measure"]) == (HEADS, "mismatched-pairs", "nll_per_char")
+    ]
+    assert found["difference"] == pytest.approx((sums[HEADS] - sums["none"]) / chars)
+    assert found["difference_low"] <= found["difference"] <= found["difference_high"]
+    assert found["whole"] == pytest.approx(sums["none"] / chars)
+    assert run_spec(spec, tmp_path).tables == outcome.tables, "told again from the files"
+    _told_and_drawn(tmp_path, outcome)
+
+
+def _told_and_drawn(folder: Path, outcome: Outcome) -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    render_answer(console, outcome)
+    text = console.export_text()
+    assert "What the interventions changed" in text
+    assert "cut output → demo text + demo label, layers 1-2" in text
+    assert "micl, mismatched-pairs" in text
+    assert CUT not in text.partition("What the interventions")[0], "what was cut is told in its own table alone"
+    drawn = draw_figures(Source.open(folder), None)
+    assert "interventions" in drawn.figures
+    figure = drawn.figures["interventions"]
+    assert set(figure.data["control"]) == {"none"}
+    assert "prompts under a control are in the table" in figure.caption.lower()
+    [shown] = figure.data.query(f"intervention == '{HEADS}' and condition == 'asr' and measure == 'nll_per_char'").index
+    assert figure.data["difference"][shown] == pytest.approx(
+        next(
+            row["difference"]
+            for row in outcome.tables["interventions"]
+            if (row["intervention"], row["condition"], row["measure"]) == (HEADS, "asr", "nll_per_char")
+        )
+        / math.log(2)
+    )
+    rates = drawn.figures["shots_cer"].data
+    assert not [one for one in rates["control"] if "knockout" in one or "ablate" in one], "they have their own figure"
+
+
+def test_a_run_without_interventions_says_nothing_of_them(whole: Path) -> None:
+    assert not (whole / "tables" / "interventions.csv").exists()
+    assert "interventions" in draw_figures(Source.open(whole), None).skipped

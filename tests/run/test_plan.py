@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from attnlens.context.encode import encode
@@ -23,6 +22,7 @@ from attnlens.run.plan import make_plan
 from attnlens.run.positions import PositionCounter
 from attnlens.run.spec import RunSpec
 from attnlens.testing import corpus, front_end
+from attnlens.traces.schema import ATTRIBUTES
 from tests.run.conftest import small
 
 GRID = {"context__conditions": "asr,t-icl,icl,micl,a-icl", "context__shots": "0,1,2", "data__limit": 1}
@@ -66,7 +66,7 @@ def test_seeds_are_repetitions_and_ids_are_distinct() -> None:
 def test_an_id_names_what_determines_the_result_and_nothing_else() -> None:
     spec = small()
     item = make_plan(spec).items[1]
-    again = make_plan(small(data__limit=1, execution__workers=3, name="x", data__normaliser="paper")).items[1]
+    again = make_plan(small(data__limit=1, execution__on_error="stop", name="x", data__normaliser="paper")).items[1]
     assert again.id == item.id
     for change in (
         {"model__dtype": "bfloat16"},
@@ -94,7 +94,7 @@ def test_ids_do_not_drift_unnoticed() -> None:
     assert make_plan(spec).items[1].id == ID
 
 
-ID = "23784e7a167970d8"
+ID = "0ee96ddaa55ae49b"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -229,10 +229,9 @@ def test_costs_are_reckoned_from_what_is_known() -> None:
     assert cost.items == 6
     assert cost.positions == sum(item.positions for item in plan.items)
     assert (cost.seconds, cost.memory) == (None, None)
-    facts = Facts((0, 1, 2), tuple(range(8)), {}, "w", None, None, 1000, {}, {100: 1.0, 300: 3.0})
+    facts = Facts((0, 1, 2), tuple(range(8)), dict.fromkeys(ATTRIBUTES, ""), "w", None, None, 1000, 96, {})
     known = estimate(plan, facts=facts)
-    lengths = np.array([item.positions for item in plan.items])
-    assert known.seconds == pytest.approx(np.interp(lengths, [100, 300], [1.0, 3.0]).sum())
+    assert (known.seconds, known.untimed) == (None, "unknown: so few items are done as soon as timed")
     assert known.weights == 1000
     assert known.memory is not None
     assert known.memory > 1000

@@ -44,8 +44,12 @@ def test_yaml_reads_back_the_same(spec: RunSpec, tmp_path_factory: pytest.TempPa
 
 def test_the_hash_names_results_and_nothing_else() -> None:
     spec = RunSpec()
-    for key, value in [("name", "x"), ("execution.workers", 3), ("execution.on_error", "stop")]:
-        assert spec.updated({key: value}).hash == spec.hash
+    for changes in (
+        {"name": "x"},
+        {"execution.executor": "dask", "execution.workers": 3},
+        {"execution.on_error": "stop"},
+    ):
+        assert spec.updated(changes).hash == spec.hash
     for key, value in [
         ("seeds", "1"),
         ("context.shots", "3"),
