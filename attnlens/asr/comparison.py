@@ -52,7 +52,8 @@ class Comparison:
 
     ``difference`` is a paired bootstrap over utterances, ``blocked`` over speakers or recordings. ``randomisation``
     swaps the systems of utterances, or of whole clusters where there are enough of them; ``p_holm`` is its p corrected
-    over all comparisons made together. What the data are too few for is None, and the notes say why.
+    over all comparisons made together. What the data are too few for is None, and the notes say why; systems that never
+    differ have no detectable difference.
     """
 
     language: str
@@ -154,6 +155,9 @@ def compare(
         "detectable difference",
         notes,
     )
+    if smallest is not None and not float(smallest.difference):
+        # Without any spread the formula says that nothing is too small to be found.
+        smallest = None
     return Comparison(
         language=systems.language,
         system=system,

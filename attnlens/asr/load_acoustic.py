@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,15 @@ from attnlens.asr.acoustic import CtcModel
 from attnlens.asr.ctc import CtcNet
 from attnlens.asr.vocabulary import Vocabulary
 from attnlens.asr.whisper import WhisperModel
+from attnlens.data.audio import RATE
+from attnlens.data.utterance import Utterance
 from attnlens.errors import BadInput, UnsupportedModel, listing
 from attnlens.models.memory import asking
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_acoustic"]
+__all__ = ["load_acoustic", "longest_clip", "require_short"]
 
 
 def load_acoustic(
@@ -68,6 +71,41 @@ def load_acoustic(
         raise UnsupportedModel(f"{name} names no blank", given="pad_token_id: null", fix="set it in config.json")
     vocabulary = Vocabulary.of_tokenizer(tokenizer, blank=int(blank), size=size)
     return CtcModel(CtcNet(model, extractor, vocabulary), name=name, window=window, overlap=overlap, cache=cache)
+
+
+def longest_clip(name: str | Path) -> float | None:
+    """Return the seconds that a model reads at most, None for CTC models: they read long audio in windows.
+
+    Looks at the settings alone, no weights are read.
+
+    >>> from attnlens.organism.shipped import acoustic_folder
+    >>> print(longest_clip(acoustic_folder("maori")))
+    None
+    """
+    import transformers
+
+    options: dict[str, Any] = {"local_files_only": True} if Path(name).exists() else {}
+    try:
+        if transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **options).model_type != "whisper":
+            return None
+        extractor: Any = transformers.AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False, **options)
+    except (OSError, ValueError):
+        # What cannot be read is told by loading it.
+        return None
+    return float(extractor.n_samples / RATE)
+
+
+def require_short(name: str | Path, utterances: Sequence[Utterance]) -> None:
+    """Refuse clips that a model would refuse, before anything is loaded."""
+    longest = longest_clip(name)
+    long = [] if longest is None else [one for one in utterances if one.audio.seconds > longest]
+    if long:
+        raise BadInput(
+            "clips are longer than the acoustic model reads",
+            given=listing([f"{one.id} ({one.audio.seconds:.1f} s)" for one in long], at_most=6),
+            present=f"{name}: {longest:.0f} s",
+            fix="cut the recordings at pauses, or use a CTC model, which reads long audio in windows",
+        )
 
 
 def _load(

@@ -22,6 +22,7 @@ from attnlens.asr.rerank_spec import NgramPart, RerankSpec, SelectorPart
 from attnlens.asr.selection import Rule, make_rule, select
 from attnlens.asr.tabulate import ListTest
 from attnlens.asr.tuning import Interpolated, Weights, tune
+from attnlens.asr.unwritable import tell_unwritable
 from attnlens.context.build import build_prompt
 from attnlens.context.controls import apply_control, parse_control
 from attnlens.context.prompt import Prompt
@@ -130,6 +131,13 @@ def rerank_language(
     test, dev = corpus.test[: spec.limit], corpus.dev[: spec.limit]
     if not test:
         raise BadInput(f"corpus {corpus.name!r} has nothing to transcribe", given="test: 0 utterances")
+    if not any(desk.same(one.text).split() for one in test):
+        raise BadInput(
+            f"no utterance of test in {corpus.name!r} has a word to compare with",
+            given=f"{len(test)} references, empty under the normaliser {spec.normaliser!r}",
+            fix="add transcripts, or choose another normaliser; `attnlens transcribe` needs none",
+        )
+    desk.remarks += _unwritable(desk, acoustic, {"test": test, "dev": dev})
     if not dev:
         desk.remarks.append(f"{corpus.name} has no dev split: no tuned weights, so no row {INTERPOLATED!r}")
     heard = _Heard(test, desk.lists(test, "listening to test")), _Heard(dev, desk.lists(dev, "listening to dev"))
@@ -288,6 +296,19 @@ def _written(desk: _Desk, lens: SpeechLM, prompts: Sequence[Prompt], guard: str)
     texts = [written[prompt] for prompt in prompts]
     shown = [[one.text for one in prompt.demonstrations if one.text is not None] for prompt in prompts]
     return texts, copy_rate(texts, shown, [prompt.target.text for prompt in prompts], normaliser=desk.spec.normaliser)
+
+
+def _unwritable(desk: _Desk, acoustic: AcousticModel, parts: Mapping[str, Sequence[Utterance]]) -> list[str]:
+    """Return what is to be said of references that hold characters which no hypothesis can."""
+    if not isinstance(acoustic, CtcModel):
+        return []
+    told = [
+        tell_unwritable(
+            [one.text for one in part], acoustic.vocabulary, of=f"{desk.corpus.name}'s {name}", normalise=desk.same
+        )
+        for name, part in parts.items()
+    ]
+    return [one for one in told if one is not None]
 
 
 def _clusters(utterances: Sequence[Utterance]) -> list[str] | None:

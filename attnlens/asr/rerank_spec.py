@@ -39,6 +39,10 @@ class AcousticPart(_Part):
     """A folder or hub name, or one for each corpus by its name; `organism` is the shipped model of each language."""
     trained_on: TrainedOn = "target"
     """Whether the target language is in its training; `not-declared` says that nobody knows."""
+    language: str | dict[str, str] | None = None
+    """The adapter of an MMS model, or what Whisper is to write, or one for each corpus by its name."""
+    device: str = "cpu"
+    """Where it runs: cpu, cuda."""
     n: Count = 10
     """Hypotheses per utterance."""
     beam: Count | None = None

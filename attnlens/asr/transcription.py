@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from attnlens.asr.acoustic import CtcModel
 from attnlens.asr.choices import INTERPOLATED, PLAIN, Choices, Wanted
 from attnlens.asr.error_rate import count_errors
 from attnlens.asr.exposure import Ledger, TrainedOn, ledger
@@ -12,10 +13,12 @@ from attnlens.asr.nbest import NBest
 from attnlens.asr.prompted import score_lists, write_transcript
 from attnlens.asr.selection import Rule, choose, make_rule
 from attnlens.asr.tuning import Interpolated, OnTuned, Weights, tune
+from attnlens.asr.unwritable import tell_unwritable
 from attnlens.context.build import build_prompt
 from attnlens.context.prompt import Prompt
 from attnlens.context.retrieval.base import Query, make, retrieve
 from attnlens.data.corpus import Corpus
+from attnlens.data.normalise import NORMALISERS
 from attnlens.data.utterance import Utterance
 from attnlens.errors import BadInput
 from attnlens.models.clips import reusing_clips
@@ -62,11 +65,15 @@ class Transcriber:
             for one in corpus.dev[: wanted.dev]
             if one.text.strip() and not any(_same_clip(one, other) for other in asked)
         ]
+        self.remarks = self._remarks()
+        # What is asked for is heard first: what cannot be read is refused before anything is tuned.
+        self._heard = dict(zip(asked, self._lists(asked) or (), strict=False))
         self.choices = self._choose()
 
     def transcribe(self, asked: Sequence[Utterance]) -> Iterator[dict[str, Any]]:
         """Transcribe one by one: ``id``, ``text``, ``demonstrations``, and how it was come by."""
-        lists = self._lists(asked)
+        known = [self._heard[one] for one in asked if one in self._heard]
+        lists = known if known and len(known) == len(asked) else self._lists(asked)
         rule = None if lists is None else _rule(self.choices.rule or PLAIN, self.choices.weights, on_tuned="refuse")
         for place, prompt in enumerate(self._prompts(asked, lists, self.choices.shots)):
             row: dict[str, Any] = {
@@ -102,6 +109,14 @@ class Transcriber:
             retriever_uses=make(self.retriever).uses if shown else (),
             tuned=self.choices.tuned,
         )
+
+    def _remarks(self) -> tuple[str, ...]:
+        if not isinstance(self.acoustic, CtcModel):
+            return ()
+        texts = [one.text for one in self.corpus.pool]
+        normalise = NORMALISERS[self.wanted.normaliser]
+        told = tell_unwritable(texts, self.acoustic.vocabulary, of="the examples", normalise=normalise)
+        return () if told is None else (told,)
 
     def _choose(self) -> Choices:
         wanted, several = self.wanted, len(self.wanted.shots) > 1
@@ -157,6 +172,8 @@ class Transcriber:
     def _lists(self, utterances: Sequence[Utterance]) -> list[NBest] | None:
         if self.acoustic is None:
             return None
+        if not utterances:
+            return []
 
         def tick(done: int) -> None:
             self.tell(f"listened to {done} of {len(utterances)} recordings")

@@ -113,6 +113,8 @@ def list_errors(
     lists: Sequence[Candidates], references: Sequence[str], *, unit: Unit = "words", normaliser: str = "basic-unicode"
 ) -> list[NDArray[np.int64]]:
     """Count the errors of every hypothesis of every list, one array [n] per list."""
+    if len(lists) != len(references):
+        raise BadInput("every list needs its reference", given=f"{len(lists)} lists, {len(references)} references")
     if not lists:
         return []
     said = [reference for one, reference in zip(lists, references, strict=True) for _ in one.texts]

@@ -41,6 +41,9 @@ def transcribe(
             "`organism` is what is shipped for the corpus."
         ),
     ] = None,
+    acoustic_language: Annotated[
+        str | None, typer.Option(help="The adapter of an MMS model (que), or what Whisper is to write (en).")
+    ] = None,
     n: Annotated[int, typer.Option(min=1, help="Hypotheses of the acoustic model.")] = 10,
     rule: Annotated[
         str | None,
@@ -70,12 +73,14 @@ def transcribe(
     import json
 
     from attnlens.asr.choices import Wanted
+    from attnlens.asr.load_acoustic import require_short
+    from attnlens.asr.rerank_spec import AcousticPart
     from attnlens.asr.transcription import Transcriber
     from attnlens.cli.output import steps
     from attnlens.data.read import read_corpus
     from attnlens.errors import BadInput
     from attnlens.models.load import load
-    from attnlens.run.selection import SHIPPED, load_acoustic_for
+    from attnlens.run.selection import SHIPPED, acoustic_name, load_acoustic_for
 
     numbers = [part.strip() for part in shots.split(",")]
     if not all(part.isdigit() for part in numbers):
@@ -86,8 +91,11 @@ def transcribe(
     corpus = read_corpus(examples, language=language)
     wanted.check(corpus, acoustic=acoustic)
     asked = _recordings(recordings or [], corpus)
+    heard_by = AcousticPart(model=acoustic or SHIPPED, language=acoustic_language)
+    if acoustic is not None:
+        require_short(acoustic_name(acoustic, corpus), [*asked, *corpus.dev[:dev]])
     with steps() as tell:
-        hears = None if acoustic is None else load_acoustic_for(acoustic, corpus)
+        hears = None if acoustic is None else load_acoustic_for(heard_by, corpus)
         tell(f"loading {model}")
         lens = load(model, revision=revision, device_map=device)
         made = Transcriber(corpus, lens, wanted=wanted, acoustic=hears, asked=asked, tell=tell)
@@ -104,9 +112,15 @@ def transcribe(
                 out.console().print(f"{row['id']}\t{row['text']}", markup=False, soft_wrap=True)
     # Of other models it is not known here what they were trained on.
     account = made.account(acoustic_trained_on="target" if acoustic == SHIPPED else "not-declared")
-    out.remark(str(made.choices))
+    for said in (*made.remarks, str(made.choices)):
+        out.remark(said)
     out.remark(f"What was seen of the language: {account.sentence}")
-    told = {"transcripts": rows, "choices": made.choices.to_dict(), "exposure": account.to_dict()}
+    told = {
+        "transcripts": rows,
+        "choices": made.choices.to_dict(),
+        "remarks": made.remarks,
+        "exposure": account.to_dict(),
+    }
     out.emit(told, lambda _console: None)
 
 

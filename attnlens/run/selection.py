@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnlens.asr.rerank_spec import RerankSpec, SelectorPart
+from attnlens.asr.rerank_spec import AcousticPart, RerankSpec, SelectorPart
 from attnlens.context.controls import parse_control
 from attnlens.errors import BadInput, listing
 from attnlens.run.corpora import find_corpus
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from attnlens.data.corpus import Corpus
     from attnlens.models.speechlm import SpeechLM
 
-__all__ = ["SHIPPED", "Selected", "load_acoustic_for", "rerank_spec", "select_after_run", "select_hypotheses"]
+__all__ = [
+    "SHIPPED",
+    "Selected",
+    "acoustic_name",
+    "load_acoustic_for",
+    "rerank_spec",
+    "select_after_run",
+    "select_hypotheses",
+]
 
 SHIPPED = "organism"
 """Stands for the acoustic model that is shipped for a corpus."""
@@ -78,6 +86,7 @@ def select_hypotheses(
     lens
         The speech LLM of ``spec.selector``, where it is loaded already.
     """
+    from attnlens.asr.load_acoustic import require_short
     from attnlens.asr.pooled import pooled
     from attnlens.asr.rerank import rerank_language
     from attnlens.asr.rerank_files import ledger_of, write_results
@@ -86,18 +95,21 @@ def select_hypotheses(
     part = spec.selector
     corpora = [find_corpus(name) for name in spec.corpora]
     names = [acoustic_name(spec.acoustic.model, corpus) for corpus in corpora]
+    for corpus, name in zip(corpora, names, strict=True):
+        # Before another corpus is worked on for hours.
+        require_short(name, [*corpus.test[: spec.limit], *corpus.dev[: spec.limit]])
     if lens is None and part is not None:
         from attnlens.models.load import load
 
         lens = load(part.model, revision=part.revision, dtype=part.dtype, device_map=part.device, adapter=part.adapter)
     found = []
-    for corpus, name in zip(corpora, names, strict=True):
+    for corpus in corpora:
 
         def told(what: str, done: int, of: int, *, corpus: Corpus = corpus) -> None:
             if tell is not None:
                 tell(corpus.name, what, done, of)
 
-        found.append(rerank_language(spec, corpus, _load(name), lens, tell=told))
+        found.append(rerank_language(spec, corpus, load_acoustic_for(spec.acoustic, corpus), lens, tell=told))
     for one in found:
         for said in (*one.remarks, *(f"{one.corpus.name}: {log}" for log in one.logs)):
             LOG.info("selection: %s", said)
@@ -181,9 +193,12 @@ def select_after_run(folder: str | Path, *, tick: Callable[[str], None] | None =
     return selected
 
 
-def load_acoustic_for(model: str | Mapping[str, str], corpus: Corpus) -> AcousticModel:
+def load_acoustic_for(part: AcousticPart, corpus: Corpus) -> AcousticModel:
     """Load the acoustic model that is named for a corpus; ``organism`` is the one shipped for it."""
-    return _load(acoustic_name(model, corpus))
+    from attnlens.asr.load_acoustic import load_acoustic
+
+    language = part.language if isinstance(part.language, str | None) else part.language.get(corpus.name)
+    return load_acoustic(acoustic_name(part.model, corpus), language=language, device=part.device)
 
 
 def acoustic_name(model: str | Mapping[str, str], corpus: Corpus) -> str:
@@ -199,9 +214,3 @@ def acoustic_name(model: str | Mapping[str, str], corpus: Corpus) -> str:
             fix="name a CTC model or Whisper in acoustic.model, or one for each corpus by its name",
         )
     return str(acoustic_folder(corpus.name)) if name == SHIPPED else name
-
-
-def _load(name: str) -> AcousticModel:
-    from attnlens.asr.load_acoustic import load_acoustic
-
-    return load_acoustic(name)
