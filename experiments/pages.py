@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from attnlens.errors import AttnlensError
+from attnlens.models.registry import resolve
 from experiments.adapters import ROWS, Row
-from experiments.claims import CLAIMS
+from experiments.claims import CLAIMS, Asked, Claim
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "build" / "results"
@@ -57,29 +58,28 @@ def figures() -> dict[str, str]:
 
 
 def index_page() -> Iterator[str]:
+    answers = [(claim, answer(claim)) for claim in CLAIMS]
+    counts = [found.n for _, found in answers if isinstance(found, Asked)]
     yield "# Results on the organism"
     yield ""
     yield MADE
     yield ""
-    yield CAUTION
-    yield ""
+    if counts:
+        yield CAUTION.format(millions=parameters() / 1e6, fewest=min(counts), most=max(counts))
+        yield ""
     yield "## Which of the paper's observations hold here"
     yield ""
     yield READING
     yield ""
     yield "| the paper | where | asked as | estimate | 95 % | n | here |"
     yield "|---|---|---|---|---|---|---|"
-    for claim in CLAIMS:
-        try:
-            found = claim.ask(OUT / "paper")
-        except (FileNotFoundError, AttnlensError, StopIteration) as error:
-            yield f"| {claim.says} | {claim.source} | {claim.asks} | | | | not run: {type(error).__name__} |"
+    for claim, found in answers:
+        asked = f"| {claim.says} | {claim.source} | {claim.asks} | "
+        if isinstance(found, str):
+            yield f"{asked}| | | not run: {found} |"
             continue
-        ends = f"[{found.low:+.2f}, {found.high:+.2f}]"
-        yield (
-            f"| {claim.says} | {claim.source} | {claim.asks} | {found.estimate:+.2f} {found.unit} | {ends} | {found.n} "
-            f"| **{found.verdict}** |"
-        )
+        low, high = (f"{one:+.2f}" for one in (found.low, found.high))
+        yield f"{asked}{found.estimate:+.2f} {found.unit} | [{low}, {high}] | {found.n} | **{found.verdict}** |"
     yield ""
     yield "[All tables beside the paper's](paper.md) · [what the paper did not do](own.md)"
     yield ""
@@ -89,11 +89,30 @@ def index_page() -> Iterator[str]:
         yield f"* {line}"
 
 
+def answer(claim: Claim) -> Asked | str:
+    """Ask a claim of the runs, or say why it cannot be asked."""
+    try:
+        return claim.ask(OUT / "paper")
+    except (FileNotFoundError, AttnlensError, StopIteration) as error:
+        return type(error).__name__
+
+
+def parameters() -> int:
+    """Return how many parameters the organism has."""
+    from safetensors import safe_open
+
+    count = 0
+    for path in Path(resolve("organism")).glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as weights:
+            count += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return count
+
+
 CAUTION = """\
-**A model organism is no large speech LLM.** What follows are results on 1.7 million parameters that were trained to
-learn spellings from pairs, on synthetic speech, with small samples. They show that every experiment runs and what its
-answer looks like. Where an observation of the paper holds here, that is no evidence for it; where it does not, none
-against it."""
+**A model organism is no large speech LLM.** What follows are results on {millions:.1f} million parameters that were
+trained to learn spellings from pairs, on synthetic speech, with {fewest} to {most} utterances for each number. They
+show that every experiment runs and what its answer looks like. Where an observation of the paper holds here, that is no
+evidence for it; where it does not, none against it."""
 READING = """\
 Each is asked as a difference whose sign the paper predicts. *holds*: the 95 % interval lies above zero;
 *does not hold*: below; *undecided*: neither. Intervals are bootstraps over utterances of all languages, and are not
@@ -112,13 +131,16 @@ def provenance() -> Iterator[str]:
     for path in sorted(OUT.glob("*/*/provenance.json")):
         told = json.loads(path.read_text(encoding="utf-8"))
         model, packages = told["model"], told["packages"]
+        # Whose weights an adapter changes stands in the line of the runs without one.
+        if model["adapter"] is not None:
+            continue
         found[
             f"{model['name']}, weights `{model['weights']}`, attnlens {told['attnlens']}, torch {packages['torch']}, "
             f"transformers {packages['transformers']}, {model['dtype']}"
         ] = None
     yield from found
     count = len(list(OUT.glob("*/*/spec.yaml")))
-    yield f"{count} run directories under `build/results`; `python -m experiments.results run` makes them"
+    yield f"{count} run directories under `build/results`; `make results` makes them and these pages"
 
 
 TITLES = {
