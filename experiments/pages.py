@@ -165,7 +165,6 @@ def paper_page(drawn: dict[str, str]) -> Iterator[str]:
     for name, table in publication.tables.items():
         yield ""
         yield f"## {name.replace('table', 'Table ').replace('figure', 'Figure ')}: {table.title}"
-        lost: dict[str, None] = {}
         for row in ROWS.get(name, (Row(name),)):
             if told := " ".join(
                 one for one in (f"With the adapter `{row.adapter}`." if row.adapter else "", row.says) if one
@@ -179,10 +178,9 @@ def paper_page(drawn: dict[str, str]) -> Iterator[str]:
                 yield f"Not run: {type(error).__name__}."
                 continue
             yield from beside_table(beside, row)
-            lost |= dict.fromkeys(beside.left_out)
-        for one in lost:
-            yield ""
-            yield f"Left out: {one}."
+            for one in beside.left_out:
+                yield ""
+                yield f"Left out: {one}."
         for says in table.says:
             yield f"* the paper: {says}"
         for row in ROWS.get(name, (Row(name),)):
