@@ -56,6 +56,9 @@ class Library:
     ----------
     cuts
         After how many demonstrations a part ends: the shots of the prompts to come.
+    reserve
+        How many tokens an answer may have that is written after a reading. Where a family's cache has a border, what
+        could cross it is not read here.
     most_bytes
         How much is kept on the device; what was used longest ago goes first.
 
@@ -68,9 +71,12 @@ class Library:
     True
     """
 
-    def __init__(self, lens: SpeechLM, *, cuts: Collection[int] = (), most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, lens: SpeechLM, *, cuts: Collection[int] = (), reserve: int = 0, most_bytes: int = MOST_BYTES
+    ) -> None:
         self.lens = lens
         self.cuts = frozenset(cuts)
+        self.reserve = reserve
         self.most_bytes = most_bytes
         self.read_positions = 0
         """How many positions went through the model."""
@@ -81,9 +87,7 @@ class Library:
     def possible(self) -> bool:
         """Whether this family reads embeddings through a decoder whose cache is plain keys and values."""
         back = type(self.lens.back)
-        return (
-            back.inputs is BaseBackEnd.inputs and back.logits is BaseBackEnd.logits and self.lens.cache_border is None
-        )
+        return back.inputs is BaseBackEnd.inputs and back.logits is BaseBackEnd.logits
 
     def read(self, encoded: Encoded) -> Reading | None:
         """Read a prompt with its answer up to the prompt's last position, or return None where that cannot be shared.
@@ -96,6 +100,9 @@ class Library:
         if set(inputs) != INPUTS:
             return None
         start = int(encoded.spans.positions("output")[0]) - 1
+        border = self.lens.cache_border
+        if border is not None and max(len(encoded.ids), start + 1 + self.reserve) > border:
+            return None
         ends = self._ends(encoded, start)
         keys = self._names(encoded, ends)
         known = next((place for place in reversed(range(len(ends))) if keys[place] in self._kept), None)

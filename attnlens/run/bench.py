@@ -158,7 +158,8 @@ class Bench:
     @cached_property
     def library(self) -> Library:
         """What was read of the last prompts; parts end where the prompts of this spec do."""
-        return Library(self.lens, cuts=self.spec.context.shots)
+        reserve = self.spec.decoding.max_new_tokens if self.spec.decoding.conditions else 0
+        return Library(self.lens, cuts=self.spec.context.shots, reserve=reserve)
 
     def measure(self, item: Item) -> Done:
         """Trace the reference, and transcribe where the spec says so; what its batch gave is not computed again."""
@@ -263,8 +264,9 @@ class Bench:
         if len(items) < 2:  # noqa: PLR2004
             return {}
         try:
-            readings = [reading for item in items if (reading := self._read(item)) is not None]
-            if len(readings) < len(items) or not all(stackable(one) for one in readings):
+            found = [(item, reading) for item in items if (reading := self._read(item)) is not None]
+            items, readings = [item for item, _ in found], [reading for _, reading in found]
+            if len(items) < 2 or not all(stackable(one) for one in readings):  # noqa: PLR2004
                 return {}
             beside = SideBySide.of(readings)
             dataset = self._trace(items, beside)

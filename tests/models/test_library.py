@@ -18,6 +18,7 @@ from attnlens.models.registry import FAMILIES
 from attnlens.models.side_by_side import SideBySide, stackable
 from attnlens.models.speechlm import SpeechLM
 from attnlens.testing import corpus
+from tests.models.test_quirks import bordered
 
 SPEECH = corpus()
 ANSWER = "ka to mi"
@@ -189,3 +190,17 @@ def test_readings_from_before_an_intervention_are_refused_under_it(lens: SpeechL
         lens.trace(prompt("micl", 1), outputs=ANSWER, readings=[reading])
     with pytest.raises(BadInput, match="nothing to read on"):
         SideBySide.of([])
+
+
+def test_within_the_border_of_a_cache_readings_are_shared_and_beyond_it_none_is_made() -> None:
+    asked = prompt("micl", 2)
+    length = len(load("tiny:phi4-multimodal").encode(asked, ANSWER).ids)
+    one = bordered(length)
+    reading = Library(one, cuts=[1, 2]).read(one.encode(asked, ANSWER))
+    assert reading is not None
+    plain = one.trace(asked, outputs=ANSWER)
+    fast = one.trace(asked, outputs=ANSWER, readings=[reading])
+    np.testing.assert_allclose(fast["mass"], plain["mass"], atol=2e-5)
+    np.testing.assert_allclose(fast["nll"], plain["nll"], atol=1e-4)
+    assert Library(one, reserve=length - reading.start).read(one.encode(asked, ANSWER)) is None, "the answer may cross"
+    assert Library(bordered(length - 1)).read(one.encode(asked, ANSWER)) is None
