@@ -1,9 +1,10 @@
 """What does a run cost beside its forward passes? `python benchmarks/run.py`
 
-Three figures: what tracing adds to the same forward passes; how long a finished run takes to be told again, from the
-shell, interpreter and imports included; how much faster two Dask workers are than one, from the first item to the last,
-with the model loaded. Items are compute-bound: a random model of 27 million parameters. The last figure needs two idle
-cores: the share that the workers really had is printed beside it.
+Four figures: what tracing adds to the same forward passes; how long a finished run takes to be told again, from the
+shell, interpreter and imports included; what items cost side by side instead of one by one, on the organism; how much
+faster two Dask workers are than one, from the first item to the last, with the model loaded. Items of the first and the
+last are compute-bound: a random model of 27 million parameters. The last needs two idle cores: the share that the
+workers really had is printed beside it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from attnlens.models.front import load_front_end
 from attnlens.models.load import load
 from attnlens.models.random_weights import random_weights
 from attnlens.models.registry import FAMILIES
-from attnlens.run.bench import Done
+from attnlens.run.batches import Batch, planned_batches
+from attnlens.run.bench import Bench, Done
 from attnlens.run.carry_out import run_spec
 from attnlens.run.plan import make_plan
 from attnlens.run.spec import RunSpec
@@ -35,7 +38,7 @@ from attnlens.run.watch import Silent
 
 FAMILY = "qwen3-asr"
 SIZES = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8, "head_dim": 64}
-OVERHEAD, RESUME_SECONDS, SPEEDUP = 1.15, 3.0, 1.6
+OVERHEAD, RESUME_SECONDS, TOGETHER, SPEEDUP = 1.15, 3.0, 1.05, 1.6
 
 
 def checkpoint(folder: Path, *, small: bool) -> Path:
@@ -74,6 +77,29 @@ def overhead(name: Path, spec: RunSpec, rounds: int) -> list[str]:
     text, late = table(ways, baseline="forward", limits={"traced": (OVERHEAD, 0.0)})
     print(f"\n{len(items)} prompts of up to {max(len(one.ids) for one in encoded)} positions\n\n{text}")
     return late
+
+
+def together(spec: RunSpec, rounds: int) -> list[str]:
+    ways: dict[str, Way] = {}
+    for name, size in (("one by one", 1), ("side by side", 8)):
+        one = spec.updated({"decoding.batch": size})
+        bench, plan = Bench(one), make_plan(one)
+        # In regions as large as those of a full run, so that batches are as large too.
+        tasks = [batch for task in planned_batches(plan, bench.facts(), plan.items) for batch in task]
+        ways[name] = Way(partial(_measured, bench, tasks), partial(_forgotten, bench))
+    compare(ways, rounds=rounds)
+    text, late = table(ways, baseline="one by one", limits={"side by side": (TOGETHER, 0.0)})
+    print(f"\n{len(plan.items)} items of {spec.model.name}, {spec.decoding.batch} together\n\n{text}")
+    return late
+
+
+def _measured(bench: Bench, batches: list[Batch]) -> None:
+    for batch in batches:
+        assert not any(done.failed for done in bench.attempt(batch))
+
+
+def _forgotten(bench: Bench) -> None:
+    bench.__dict__.pop("library", None)
 
 
 class Clock(Silent):
@@ -152,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--small", action="store_true", help="a toy, to see that the script runs")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["overhead", "resume", "workers"])
+    parser.add_argument("--only", choices=["overhead", "resume", "together", "workers"])
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     try:
@@ -166,6 +192,9 @@ def main() -> None:
         if asked.only in (None, "resume"):
             default = RunSpec().updated({"model.name": "tiny:qwen3-asr", "data.corpora": "synthetic"})
             late += resume(default.updated({"decoding.max_new_tokens": 4}), folder, asked.rounds)
+        if asked.only in (None, "together"):
+            changes = {"model.name": "tiny:qwen3-asr", "data.corpora": "synthetic"} if asked.small else {}
+            late += together(RunSpec().updated({"data.limit": 4, **changes}), asked.rounds)
         if asked.only in (None, "workers"):
             # A few hundred items: half a minute for one worker.
             few = spec.updated({"data.limit": 2 if asked.small else 16, "seeds": [0], "execution.after": []})
