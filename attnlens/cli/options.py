@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,13 +77,15 @@ LISTS = ("corpora", "controls")
 NUMBERS = ("shots", "seeds")
 
 
-def resolve(path: Path | None, *, sets: list[str] | None, **flags: str | None) -> RunSpec:
-    """Read the file, then apply named flags, then ``--set``: the later wins."""
+def resolve(
+    path: Path | None, *, sets: list[str] | None, also: Mapping[str, Any] | None = None, **flags: str | None
+) -> RunSpec:
+    """Read the file, then apply named flags, what a command has ``also`` by key, then ``--set``: the later wins."""
     from attnlens.run.load import load_spec
     from attnlens.run.spec import RunSpec
 
     changes: dict[str, Any] = {KEYS["run"][flag]: value for flag, value in flags.items() if value is not None}
-    changes |= changes_of(sets)
+    changes |= {**(also or {}), **changes_of(sets)}
     spec = RunSpec() if path is None else load_spec(path)
     return spec.updated(changes) if changes else spec
 
@@ -94,7 +97,7 @@ def resolve_any(path: Path, *, sets: list[str] | None, **flags: str | None) -> t
 
     kind = kind_of_spec(read_mapping(path, keys=(), example="name: default", what="spec file"), name=str(path))
     if kind == "run":
-        return kind, resolve(path, sets=sets, **flags)
+        return kind, resolve(path, sets=sets, also=None, **flags)
     changes: dict[str, Any] = {}
     for flag, value in flags.items():
         if value is None:

@@ -76,7 +76,8 @@ def run(
         retriever=retriever,
         controls=controls,
         seeds=seeds,
-    ).updated({key: value for key, value in execution.items() if value is not None})
+        also={key: value for key, value in execution.items() if value is not None},
+    )
     if compare is not None:
         _compare(resolved, compare, folder)
         return

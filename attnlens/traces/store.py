@@ -216,6 +216,8 @@ def _group(path: Path, chunks: _Chunks) -> zarr.Group:
     if not path.is_dir():
         here = sorted(one.name for one in path.parent.glob("*")) if path.parent.is_dir() else []
         raise BadInput(f"there is no store at {path}", present=listing(here) or "nothing", fix="check the path")
+    if (path / "traces.zarr").is_dir():
+        raise BadInput(f"{path} is a run directory, and its store lies in it", fix=f"pass {path / 'traces.zarr'}")
     try:
         group = zarr.open_group(chunks, mode="r" if chunks.read_only else "r+", zarr_format=3, use_consolidated=False)
         about(group.attrs, path)

@@ -110,6 +110,11 @@ def test_refusals_end_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (code, "dask" in told) == (2, True)
     code, _, told = ended(["run", "--corpora", "nowhere", "--out", str(tmp_path / "a")], capsys)
     assert (code, "unknown corpus 'nowhere'" in told) == (2, True)
+    cluster = ["--set", "execution.cluster=dask_nonesuch:Cluster", "--out", str(tmp_path / "b")]
+    code, _, told = ended(["run", *SMALL, *cluster], capsys)
+    assert (code, "set execution.executor: dask" in told) == (2, True)
+    code, _, told = ended(["run", *SMALL, "--executor", "dask", *cluster], capsys)
+    assert (code, "dask_nonesuch is not installed" in told) == (2, True)
 
 
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path: Path) -> None:

@@ -260,6 +260,9 @@ def test_what_is_no_store_is_said_to_be_none(tmp_path: Path) -> None:
     assert "runs" in str(refused.value)
     with pytest.raises(DamagedStore, match="cannot be read"):
         open_traces(tmp_path / "runs")
+    (tmp_path / "runs" / "traces.zarr").mkdir()
+    with pytest.raises(BadInput, match="is a run directory, and its store lies in it"):
+        open_traces(tmp_path / "runs")
     trace(items=2)[["nll"]].reset_coords(drop=True).drop_vars("item").to_zarr(
         tmp_path / "other.zarr", consolidated=False
     )
