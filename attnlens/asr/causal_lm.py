@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,19 +159,31 @@ def load_causal_lm(
     device: str = "cpu",
     batch: int = 16,
 ) -> CausalLM:
-    """Load a causal language model by folder or hub name; models that bring their own code are refused.
+    """Load a causal language model by folder, hub name or ``.gguf`` file; models that bring their own code are refused.
 
-    What the recipe ``text-lm`` exports is one of single texts: pass ``separator=None``.
+    What the recipe ``text-lm`` exports is one of single texts: pass ``separator=None``. A GGUF file holds its tokenizer
+    too; its weights are unpacked to ``dtype``, and reading it needs the package ``gguf``.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    path = Path(name)
+    options: dict[str, Any] = {"revision": revision}
+    if path.suffix == ".gguf" and path.is_file():
+        if importlib.util.find_spec("gguf") is None:
+            raise UnsupportedModel(
+                f"{path.name} is a GGUF file, and the package that reads it is not installed",
+                fix="pip install 'attnlens[lm]'",
+            )
+        name, options = path.parent, {"gguf_file": path.name, "local_files_only": True}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=dtype).to(device).eval()
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **options).to(device).eval()
     except (OSError, ValueError) as error:
         raise UnsupportedModel(
             f"{name} could not be loaded as a causal language model",
             present=str(error).splitlines()[0][:200],
             fix="pass a folder or a hub name that transformers itself knows",
         ) from None
-    return CausalLM(model, tokenizer, name=Path(name).name, separator=separator, batch=batch)
+    return CausalLM(
+        model, tokenizer, name=path.stem if "gguf_file" in options else path.name, separator=separator, batch=batch
+    )

@@ -86,6 +86,13 @@ def test_refusals(tmp_path: Path) -> None:
         load_causal_lm(tmp_path / "nothing")
 
 
+def test_a_gguf_file_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    with pytest.raises(UnsupportedModel, match="the package that reads it is not installed"):
+        load_causal_lm(tmp_path / "m.gguf")
+
+
 def test_writing_ends_with_its_line() -> None:
     assert "\n" not in model().write("ka to\n", max_new_tokens=20)
 
