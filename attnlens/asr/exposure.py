@@ -141,6 +141,7 @@ def ledger(
     retriever_uses: Iterable[Use] = (),
     pool_models: Sequence[str] = (),
     text_models: Sequence[str] = (),
+    more: Sequence[Exposure] = (),
     tuned: Sequence[str] = (),
     leaks: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Ledger:
@@ -159,6 +160,8 @@ def ledger(
         Language models trained on the pool's text.
     text_models
         Language models that read texts of the pool as demonstrations.
+    more
+        Rows of components that are none of these.
     tuned
         What had weights chosen on dev.
 
@@ -180,6 +183,7 @@ def ledger(
         Exposure(one, {("context", "text"): ("pool",), ("query", "audio"): ("test",)}, undeclared=True)
         for one in text_models
     ]
+    rows += more
     rows += [Exposure(one, {("tuning", "audio"): ("dev",), ("tuning", "text"): ("dev",)}) for one in tuned]
     return Ledger(tuple(rows), dict(leaks or {}))
 

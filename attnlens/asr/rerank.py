@@ -18,9 +18,10 @@ from attnlens.asr.instruction import select_by_instruction
 from attnlens.asr.kneser_ney import train_ngram
 from attnlens.asr.nbest import NBest
 from attnlens.asr.prompted import ScoringLog, score_lists, write_transcript
-from attnlens.asr.rerank_spec import NgramPart, RerankSpec, SelectorPart
+from attnlens.asr.rerank_spec import NgramPart, RerankSpec, SelectorPart, TextLmPart
 from attnlens.asr.selection import Rule, make_rule, select
 from attnlens.asr.tabulate import ListTest
+from attnlens.asr.text_lm import load_text_lm, score_by_text_lm
 from attnlens.asr.tuning import Interpolated, Weights, tune
 from attnlens.asr.unwritable import tell_unwritable
 from attnlens.context.build import build_prompt
@@ -144,6 +145,8 @@ def rerank_language(
     main = "n-gram"
     if spec.ngram is not None:
         _rerank_by_ngram(desk, spec.ngram, *heard)
+    for text_lm in spec.text_lms:
+        _rerank_by_text_lm(desk, text_lm, *heard)
     if spec.selector is not None and lens is not None:
         main = spec.selector.asked
         _rerank_by_prompt(desk, lens, spec.selector, *heard)
@@ -205,6 +208,20 @@ def _rerank_by_ngram(desk: _Desk, part: NgramPart, test: _Heard, dev: _Heard) ->
     desk.tags[JOINT] = f"n-gram in the beam, weight {lm:g}, bonus {bonus:g}{'' if dev.utterances else ', untuned'}"
 
 
+def _rerank_by_text_lm(desk: _Desk, part: TextLmPart, test: _Heard, dev: _Heard) -> None:
+    """Re-rank with a text model of transformers, its weights tuned on dev where there is one."""
+    lm, seed = load_text_lm(part, desk.corpus), desk.spec.seeds[0]
+    rule: str | Rule = "sum-logprob"
+    desk.tell(f"scoring: {part.name}", 0, len(test.lists))
+    desk.scored[part.name] = score_by_text_lm(lm, part, desk.corpus, test.utterances, test.lists, seed=seed)
+    if dev.utterances:
+        scored = score_by_text_lm(lm, part, desk.corpus, dev.utterances, dev.lists, seed=seed)
+        desk.weights[part.name] = desk.tuned(scored, dev.utterances)
+        rule = Interpolated(desk.weights[part.name])
+    name = f"{part.name} {INTERPOLATED if dev.utterances else rule}"
+    desk.others[name] = [choice.text for choice in select(desk.scored[part.name], rule)]
+
+
 def _rerank_by_prompt(desk: _Desk, lens: SpeechLM, part: SelectorPart, test: _Heard, dev: _Heard) -> None:
     """Score the lists after demonstrations, clean and controlled; let the model write or answer where that is asked."""
     main, seeds = part.asked, desk.spec.seeds
@@ -245,6 +262,7 @@ def _rerank_by_prompt(desk: _Desk, lens: SpeechLM, part: SelectorPart, test: _He
     if part.prompted is not None:
         desk.others["prompted"], desk.copies = _written(desk, lens, prompts, part.prompted)
         desk.tags["prompted"] = f"guard {part.prompted}"
+        desk.remarks.append(f"{desk.corpus.name}, prompted: {desk.copies}")
 
 
 def _errors(desk: _Desk, lists: Sequence[NBest], said: Sequence[Utterance]) -> int:

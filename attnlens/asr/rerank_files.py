@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from attnlens.asr.exposure import Ledger, leakage, ledger
+from attnlens.asr.exposure import Exposure, Kind, Ledger, Place, leakage, ledger
 from attnlens.asr.nbest import write_nbest
-from attnlens.asr.rerank_spec import RerankSpec
+from attnlens.asr.rerank_spec import RerankSpec, TextLmPart
 from attnlens.context.retrieval.base import make
+from attnlens.data.corpus import Split
 from attnlens.errors import BadInput
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def ledger_of(spec: RerankSpec, found: Sequence[Reranked]) -> Ledger:
         retriever=retriever,
         retriever_uses=make(retriever).uses if retriever else (),
         pool_models=[] if spec.ngram is None else ["n-gram model"],
+        more=[_text_lm(one) for one in spec.text_lms],
         tuned=tuned,
         leaks={one.corpus.name: leakage(one.corpus) for one in found},
     )
@@ -77,6 +79,15 @@ def write_results(
     text = json.dumps(_finite(result), ensure_ascii=False, indent=2, allow_nan=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
     return result
+
+
+def _text_lm(part: TextLmPart) -> Exposure:
+    seen: dict[tuple[Place, Kind], tuple[Split, ...]] = {("query", "audio"): ("test",)}
+    if part.shots:
+        seen["context", "text"] = ("pool",)
+    if part.trained_on == "target":
+        seen["weights", "text"] = ("pool",)
+    return Exposure(part.name, seen, undeclared=part.trained_on == "not-declared")
 
 
 def _language(folder: Path, one: Reranked, table: SelectionTable) -> None:

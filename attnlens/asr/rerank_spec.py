@@ -16,12 +16,13 @@ from attnlens.asr.symbols import SymbolUnit
 from attnlens.context.controls import parse_control
 from attnlens.context.prompt import Condition, Order
 from attnlens.context.retrieval import RETRIEVERS
+from attnlens.context.retrieval.base import parse_retriever
 from attnlens.context.templates import TEMPLATES
 from attnlens.data.normalise import NORMALISERS
 from attnlens.errors import BadInput, UnknownName
 from attnlens.mapping import read_mapping
 
-__all__ = ["RULE_NAMES", "AcousticPart", "NgramPart", "RerankSpec", "SelectorPart", "read_rerank_spec"]
+__all__ = ["RULE_NAMES", "AcousticPart", "NgramPart", "RerankSpec", "SelectorPart", "TextLmPart", "read_rerank_spec"]
 
 RULE_NAMES = ("sum-logprob", "per-token", "paper-text", "paper-code", "z-score", "interpolated")
 """The rules that a table compares when nobody says otherwise."""
@@ -91,6 +92,20 @@ class NgramPart(_Part):
     joint_bonuses: tuple[float, ...] = (0.0, 0.5)
 
 
+class TextLmPart(_Part):
+    """A text language model of transformers as a re-ranker beside the speech LLM: what hears nothing but reads."""
+
+    model: str | dict[str, str]
+    """A folder, hub name or `.gguf` file, or one for each corpus by its name."""
+    name: str = "text LM"
+    """What its row is called."""
+    shots: Annotated[int, Field(ge=0, strict=True)] = 8
+    """Texts of the pool shown as lines before a hypothesis; 0 for a model of single texts, as `text-lm` trains them."""
+    retriever: str = "text"
+    trained_on: TrainedOn = "not-declared"
+    device: str = "cpu"
+
+
 class RerankSpec(_Part):
     """Describe a re-ranking run completely; unknown keys are refused.
 
@@ -111,6 +126,8 @@ class RerankSpec(_Part):
     selector: SelectorPart | None = SelectorPart()
     """None leaves the speech LLM out: the n-gram model then scores the lists."""
     ngram: NgramPart | None = NgramPart()
+    text_lms: tuple[TextLmPart, ...] = ()
+    """Text models that re-rank the same lists, a row each."""
     rules: tuple[str, ...] = RULE_NAMES
     normaliser: str = "basic-unicode"
     unit: Literal["words", "characters"] = "words"
@@ -130,6 +147,11 @@ class RerankSpec(_Part):
         for rule in self.rules:
             RULES.require(rule)
         NORMALISERS.require(self.normaliser)
+        names = [one.name for one in self.text_lms]
+        if len(set(names)) < len(names):
+            raise BadInput("two text models have one name", given=", ".join(names), fix="name each otherwise")
+        for one in self.text_lms:
+            parse_retriever(one.retriever)
         if len(set(self.seeds)) < len(self.seeds):
             raise BadInput("a seed stands twice", given=f"seeds: {list(self.seeds)}", fix="name each once")
         if self.selector is None and self.ngram is None:

@@ -67,6 +67,8 @@ def forecast_rerank(spec: RerankSpec, *, measure: bool = False) -> Forecast:
     ]
     if part is not None and part.shots:
         told.append("demonstrations are drawn at random for the plan, and references stand for the hypotheses")
+    if spec.text_lms:
+        told.append(f"left out: the text models {', '.join(one.name for one in spec.text_lms)}")
     if part is not None and len(spec.seeds) > 1:
         told.append("every seed is counted; seeds that draw the same demonstrations will be scored once")
     return Forecast(

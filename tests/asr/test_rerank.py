@@ -7,22 +7,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from attnlens.asr.candidates import score_candidates
 from attnlens.asr.instruction import select_by_instruction
 from attnlens.asr.nbest import Hypothesis, NBest, read_nbest
 from attnlens.asr.prompted import write_transcript
 from attnlens.asr.rerank import rerank_language
 from attnlens.asr.rerank_files import ledger_of, new_folder, write_results
 from attnlens.asr.rerank_spec import RerankSpec, read_rerank_spec
+from attnlens.asr.selection import select
 from attnlens.asr.table import ACOUSTIC
 from attnlens.asr.tabulate import selection_tables
+from attnlens.asr.text_lm import nearest_texts
+from attnlens.asr.tuning import Interpolated
 from attnlens.data.corpus import Corpus
 from attnlens.data.utterance import Utterance
 from attnlens.errors import BadInput, UnknownName
 from attnlens.models.load import load
 from attnlens.testing import corpus
+from tests.asr.test_causal_lm import model as text_model
 
 Checkpoints = Callable[[str], Path]
 QUICK: Any = {"resamples": 99, "draws": 99}
@@ -102,6 +108,36 @@ def test_writing_and_answering(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.test.tags["instruction"].endswith("1 answers name a hypothesis")
     assert found.copies is not None
     assert any("no controls" in remark for remark in found.remarks)
+
+
+def test_text_models_stand_beside_the_speech_llm(tmp_path: Path) -> None:
+    tiny = text_model()
+    tiny.model.save_pretrained(tmp_path / "lm")
+    tiny.tokenizer.save_pretrained(tmp_path / "lm")
+    parts: list[dict[str, Any]] = [
+        {"model": {"synthetic": str(tmp_path / "lm")}, "name": "reader", "shots": 2},
+        {"model": str(tmp_path / "lm"), "name": "trained", "shots": 0, "trained_on": "target"},
+    ]
+    described, made = spec(selector=None, ngram={"order": 2}, text_lms=parts), corpus(pool=4, dev=2, test=3)
+    found = rerank_language(described, made, Hard(), None)
+    assert {"reader interpolated", "trained interpolated"} <= set(found.test.others)
+    shown = nearest_texts(made, made.test, found.nbest, shots=2)
+    naive = score_candidates(found.nbest, tiny, demonstrations=shown)
+    for one, other in zip(found.candidates["reader"], naive, strict=True):
+        np.testing.assert_allclose(one.lm_totals, other.lm_totals, atol=1e-3)
+    expected = [one.text for one in select(found.candidates["reader"], Interpolated(found.weights["reader"]))]
+    assert found.test.others["reader interpolated"] == expected
+    said = ledger_of(described, [found]).sentence
+    assert "reader: text of pool in its context, audio of test in its query, no target-language" in said
+    assert "trained: text of pool in its weights, audio of test in its query;" in said
+    made = Corpus(made.name, made.language, {"pool": made.pool, "test": made.test})
+    assert "reader sum-logprob" in rerank_language(described, made, Hard(), None).test.others
+    with pytest.raises(BadInput, match="there is no text model for 'synthetic'"):
+        rerank_language(spec(selector=None, text_lms=[{"model": {"other": "x"}}]), made, Hard(), None)
+    with pytest.raises(BadInput, match="one name"):
+        spec(text_lms=[parts[0], parts[0]])
+    with pytest.raises(UnknownName, match="retriever"):
+        spec(text_lms=[{"model": "x", "retriever": "nearest"}])
 
 
 def test_without_dev_nothing_is_tuned() -> None:
