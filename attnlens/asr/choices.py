@@ -21,9 +21,9 @@ INTERPOLATED, PLAIN = "interpolated", "sum-logprob"
 class Wanted:
     """How recordings are to be transcribed; several ``shots`` or no ``rule`` leave the choice to dev.
 
-    ``rule`` None means ``interpolated`` where there is a dev split to tune it on, else ``sum-logprob``. ``retriever``
-    None means ``text`` with an acoustic model, else ``audio``. At most ``dev`` utterances of dev are used, from the
-    front; 0 uses none.
+    ``rule`` None means ``interpolated`` where its tuned weights are better than none on parts of dev that they were not
+    tuned on, else ``sum-logprob``. ``retriever`` None means ``text`` with an acoustic model, else ``audio``. At most
+    ``dev`` utterances of dev are used, from the front; 0 uses none.
 
     >>> Wanted(shots=(4, 8), rule="z-score").shots
     (4, 8)

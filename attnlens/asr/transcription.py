@@ -11,8 +11,8 @@ from attnlens.asr.error_rate import count_errors
 from attnlens.asr.exposure import Ledger, TrainedOn, ledger
 from attnlens.asr.nbest import NBest
 from attnlens.asr.prompted import score_lists, write_transcript
-from attnlens.asr.selection import Rule, choose, make_rule
-from attnlens.asr.tuning import Interpolated, OnTuned, Weights, tune
+from attnlens.asr.selection import Rule, choose, make_rule, select
+from attnlens.asr.tuning import Interpolated, OnTuned, Weights, held_out_errors, tune
 from attnlens.asr.unwritable import tell_unwritable
 from attnlens.context.build import build_prompt
 from attnlens.context.prompt import Prompt
@@ -122,7 +122,8 @@ class Transcriber:
         wanted, several = self.wanted, len(self.wanted.shots) > 1
         rule = None
         if self.acoustic is not None:
-            rule = wanted.rule or (INTERPOLATED if self.dev else PLAIN)
+            # One utterance cannot be judged by another.
+            rule = wanted.rule or (INTERPOLATED if len(self.dev) > 1 else PLAIN)
         if (several or rule == INTERPOLATED) and not self.dev:
             raise BadInput(
                 "nothing is left to tune on",
@@ -133,41 +134,56 @@ class Transcriber:
             return Choices(shots=wanted.shots[0], rule=rule, retriever=self.retriever)
         lists = self._lists(self.dev)
         said = [one.text for one in self.dev]
-        found: dict[int, tuple[int, int, Weights | None]] = {}
+        found: dict[int, tuple[int, int, str, Weights | None]] = {}
         for shots in sorted(wanted.shots):
             self.tell(f"trying {shots} examples on {len(self.dev)} utterances of dev")
-            texts, weights = self._tried(lists, rule or PLAIN, shots)
+            texts, taken, weights = self._tried(lists, rule or PLAIN, shots)
             wrong, finer = (
                 int(count_errors(said, texts, unit=unit, normaliser=wanted.normaliser).errors.sum())
                 for unit in ("words", "characters")
             )
-            found[shots] = wrong, finer, weights
+            found[shots] = wrong, finer, taken, weights
         # Of equals the fewest examples: they cost the least.
         best = min(found, key=lambda shots: (*found[shots][:2], shots))
-        wrong, _, weights = found[best]
+        wrong, _, taken, weights = found[best]
+        compared = rule == INTERPOLATED and wanted.rule is None
         return Choices(
             shots=best,
-            rule=rule,
+            rule=rule and taken,
             retriever=self.retriever,
             weights=weights,
-            tuned=(*(["weights"] if weights else []), *(["number of examples"] if several else [])),
+            tuned=tuple(
+                what
+                for what, was in (
+                    ("rule", compared),
+                    ("weights", weights is not None),
+                    ("number of examples", several),
+                )
+                if was
+            ),
             tried={shots: one[0] for shots, one in found.items()} if several else None,
             utterances=len(self.dev),
             wrong=wrong,
             words=int(count_errors(said, said, normaliser=wanted.normaliser).length.sum()),
         )
 
-    def _tried(self, lists: list[NBest] | None, rule: str, shots: int) -> tuple[list[str], Weights | None]:
+    def _tried(self, lists: list[NBest] | None, rule: str, shots: int) -> tuple[list[str], str, Weights | None]:
         prompts = list(self._prompts(self.dev, lists, shots))
         if lists is None:
             with reusing_clips(self.lens):
-                return [write_transcript(self.lens, one, guard=self.wanted.guard).text for one in prompts], None
+                return [write_transcript(self.lens, one, guard=self.wanted.guard).text for one in prompts], rule, None
         scored, _ = score_lists(self.lens, prompts, lists)
-        weights = None
+        weights, said, same = None, [one.text for one in self.dev], self.wanted.normaliser
+        if rule == INTERPOLATED and self.wanted.rule is None:
+            plain = [choice.text for choice in select(scored, PLAIN)]
+            untuned = int(count_errors(said, plain, normaliser=same).errors.sum())
+            # Weights of a small dev are its own: they must be better where they were not tuned.
+            if held_out_errors(scored, said, normaliser=same) >= untuned:
+                rule = PLAIN
         if rule == INTERPOLATED:
-            weights = tune(scored, [one.text for one in self.dev], normaliser=self.wanted.normaliser)
+            weights = tune(scored, said, normaliser=same)
         made = _rule(rule, weights, on_tuned="tagged")
-        return [choose(candidates, made).text for candidates in scored], weights
+        return [choose(candidates, made).text for candidates in scored], rule, weights
 
     def _lists(self, utterances: Sequence[Utterance]) -> list[NBest] | None:
         if self.acoustic is None:

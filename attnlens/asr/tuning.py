@@ -14,7 +14,7 @@ from attnlens.asr.candidates import Candidates
 from attnlens.asr.error_rate import count_errors
 from attnlens.errors import BadInput, UnknownName
 
-__all__ = ["BONUSES", "LM_WEIGHTS", "Interpolated", "OnTuned", "Weights", "list_errors", "tune"]
+__all__ = ["BONUSES", "LM_WEIGHTS", "Interpolated", "OnTuned", "Weights", "held_out_errors", "list_errors", "tune"]
 
 LM_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0)
 BONUSES = (-1.0, -0.5, -0.2, 0.0, 0.2, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -107,6 +107,44 @@ def tune(
     if best is None:
         raise BadInput("the grid is empty", given=f"lm_weights={lm_weights}, bonuses={bonuses}")
     return Weights(lm=best[0][2], bonus=best[1], tuned_on=frozenset(o.utterance_id for o in lists), errors=best[0][0])
+
+
+def held_out_errors(
+    lists: Sequence[Candidates],
+    references: Sequence[str],
+    *,
+    unit: Unit = "words",
+    normaliser: str = "basic-unicode",
+    folds: int = 6,
+) -> int:
+    """Count what tuned weights leave wrong where they were not tuned: parts of dev, each with the weights of the rest.
+
+    Few utterances tune anything: whether weights of dev are worth more than none is seen here, not where they were
+    chosen. Parts are made of every so manyth utterance.
+
+    >>> from attnlens.asr.language_model import TextScore
+    >>> scores = (TextScore(np.array([-4.0]), -1.0), TextScore(np.array([-2.0]), -1.0))
+    >>> lists = [Candidates(f"d{n}", ("ka do", "ka to"), np.array([-3.0, -3.4]), scores) for n in range(4)]
+    >>> held_out_errors(lists, ["ka to"] * 4, folds=2), held_out_errors(lists, ["ka to", "ka do"] * 2, folds=2)
+    (0, 4)
+    """
+    if folds < 2 or len(lists) < 2:  # noqa: PLR2004
+        raise BadInput("a part of dev is held out from another", given=f"{len(lists)} lists, folds={folds}")
+    folds, wrong = min(folds, len(lists)), 0
+    for fold in range(folds):
+        kept = [place for place in range(len(lists)) if place % folds != fold]
+        held = [place for place in range(len(lists)) if place % folds == fold]
+        weights = Weights(lm=0.0)
+        if any(len(lists[place]) for place in kept):
+            rest = [lists[place] for place in kept], [references[place] for place in kept]
+            weights = tune(*rest, unit=unit, normaliser=normaliser)
+        texts = []
+        for place in held:
+            scores = _combined(lists[place], weights.lm, weights.bonus)
+            texts.append(lists[place].texts[int(scores.argmax())] if len(scores) else "")
+        said = [references[place] for place in held]
+        wrong += int(count_errors(said, texts, unit=unit, normaliser=normaliser).errors.sum())
+    return wrong
 
 
 def list_errors(

@@ -48,8 +48,8 @@ def transcribe(
     rule: Annotated[
         str | None,
         typer.Option(
-            help="How a hypothesis is chosen; attnlens ls rules. Without one: interpolated, tuned on dev, or "
-            "sum-logprob where there is no dev."
+            help="How a hypothesis is chosen; attnlens ls rules. Without one: interpolated, where "
+            "weights tuned on parts of dev help on the others, else sum-logprob."
         ),
     ] = None,
     dev: Annotated[int, typer.Option(min=0, help="At most so many utterances of dev are used to tune; 0: none.")] = 50,

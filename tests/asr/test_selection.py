@@ -16,7 +16,7 @@ from attnlens.asr.kneser_ney import train_ngram
 from attnlens.asr.language_model import TextScore
 from attnlens.asr.nbest import Hypothesis, NBest
 from attnlens.asr.selection import RULES, choose, make_rule, select
-from attnlens.asr.tuning import Interpolated, Weights, list_errors, tune
+from attnlens.asr.tuning import Interpolated, Weights, held_out_errors, list_errors, tune
 from attnlens.errors import BadInput, UnknownName
 
 QUICK = settings(derandomize=True, max_examples=60, deadline=None)
@@ -150,6 +150,20 @@ def test_weights_are_refused_on_what_they_were_tuned_on() -> None:
         Weights(lm=math.nan)
     with pytest.raises(UnknownName, match="tuned"):
         Interpolated(weights, on_tuned="yes")  # type: ignore[arg-type]
+
+
+def test_held_out_errors_are_those_of_weights_from_the_rest() -> None:
+    lists, references = noisy(2, 11)
+    naive = 0
+    for fold in range(3):
+        rest = [place for place in range(11) if place % 3 != fold]
+        weights = tune([lists[place] for place in rest], [references[place] for place in rest])
+        for place in range(fold, 11, 3):
+            taken = choose(lists[place], Interpolated(weights)).text
+            naive += int(count_errors([references[place]], [taken]).errors.sum())
+    assert held_out_errors(lists, references, folds=3) == naive
+    with pytest.raises(BadInput, match="held out"):
+        held_out_errors(lists[:1], references[:1])
 
 
 def test_a_weight_of_zero_is_the_acoustic_choice_whatever_the_lm_says() -> None:

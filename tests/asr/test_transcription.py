@@ -34,7 +34,7 @@ def transcriber(made: Corpus, **options: Any) -> Transcriber:
 
 def test_dev_tunes_the_weights_and_the_rows_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     made = spoken()
-    one = transcriber(made, acoustic=Hard())
+    one = transcriber(made, acoustic=Hard(), wanted={"rule": "interpolated"})
     assert one.choices.rule == "interpolated"
     assert one.choices.weights is not None
     assert one.choices.weights.tuned_on == {"dev-0", "dev-1", "dev-2"}
@@ -81,6 +81,23 @@ def test_of_several_numbers_of_examples_dev_takes_the_one_with_the_fewest_errors
     assert one.choices.words == sum(len(each.text.split()) for each in made.dev)
 
 
+@pytest.mark.parametrize("better", [True, False])
+def test_weights_that_do_not_help_where_they_were_not_tuned_are_not_used(
+    better: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = spoken()
+    plain = transcriber(made, acoustic=Hard(), wanted={"rule": "sum-logprob"})
+    texts = [row["text"] for row in plain.transcribe(made.dev)]
+    untuned = int(count_errors([one.text for one in made.dev], texts).errors.sum())
+    monkeypatch.setattr("attnlens.asr.transcription.held_out_errors", lambda *_, **__: untuned - better)
+    one = transcriber(made, acoustic=Hard())
+    assert one.choices.rule == ("interpolated" if better else "sum-logprob")
+    assert one.choices.tuned == (("rule", "weights") if better else ("rule",))
+    if not better:
+        assert one.choices.wrong == untuned
+        assert [row["text"] for row in one.transcribe(made.test)] == [r["text"] for r in plain.transcribe(made.test)]
+
+
 def test_writing_freely_is_tuned_on_dev_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write_transcript, "__kwdefaults__", {"guard": "loops", "max_new_tokens": 4})
     made = spoken()
@@ -95,7 +112,7 @@ def test_writing_freely_is_tuned_on_dev_too(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_asked_for_is_not_tuned_on() -> None:
     made = spoken()
     renamed = [replace(made.dev[0], id="mine.wav", text="")]
-    one = transcriber(made, acoustic=Hard(), asked=renamed)
+    one = transcriber(made, acoustic=Hard(), asked=renamed, wanted={"rule": "interpolated"})
     assert one.choices.weights is not None
     assert one.choices.weights.tuned_on == {"dev-1", "dev-2"}
     with pytest.raises(BadInput, match="nothing is left to tune on"):
