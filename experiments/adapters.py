@@ -12,15 +12,15 @@ RECIPES = Path("experiments") / "recipes" / "organism"
 LANGUAGES = Path("build") / "recipes" / "other"
 """Where the other languages are, made by experiments/recipes/organism/speak.py."""
 LIGHT = (
-    "steps=40",
+    "steps=60",
     "optimiser.rate=0.002",
-    "optimiser.warmup=4",
-    "evaluate_every=20",
-    "save_every=20",
+    "optimiser.warmup=6",
+    "evaluate_every=30",
+    "save_every=30",
     "options.batch_size=4",
     "options.dev_episodes=18",
 )
-"""A sixth of the recipes' steps with smaller batches: ten adapters in minutes. The recipes as they stand: adapt.py."""
+"""A quarter of the recipes' steps with smaller batches: ten adapters in minutes. The recipes as they stand: adapt.py."""
 
 
 def shots(*counts: int) -> str:

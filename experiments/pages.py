@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from attnlens.errors import AttnlensError
 from attnlens.models.registry import resolve
 from experiments.adapters import ROWS, Row
@@ -161,6 +163,9 @@ def paper_page(drawn: dict[str, str]) -> Iterator[str]:
     yield MADE
     yield ""
     yield DIRECTIONS
+    if tuned := trainings():
+        yield ""
+        yield tuned
     publication, _ = find_table("paper:table2")
     for name, table in publication.tables.items():
         yield ""
@@ -190,6 +195,23 @@ def paper_page(drawn: dict[str, str]) -> Iterator[str]:
         for note in table.notes:
             yield ""
             yield f"*{note}*"
+
+
+def trainings() -> str:
+    """Say how small the trainings were, as their folders have it."""
+    specs = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(OUT.glob("adapters/*/spec.yaml"))]
+    if not specs:
+        return ""
+    steps, sizes = {one["steps"] for one in specs}, {one["options"]["batch_size"] for one in specs}
+    return (
+        f"{len(specs)} adapters were tuned for the rows that ask for one, with {spread(steps)} steps of "
+        f"{spread(sizes)} episodes each: enough to see a direction, no more. The same recipes in full are compared in "
+        "[adaptation](../adaptation.md)."
+    )
+
+
+def spread(numbers: set[int]) -> str:
+    return f"{min(numbers)}" if len(numbers) == 1 else f"{min(numbers)} to {max(numbers)}"
 
 
 def beside_table(beside: Any, row: Row) -> Iterator[str]:

@@ -57,7 +57,7 @@ def test_an_adapter_is_a_recipe_that_reads(name: str) -> None:
     kind, spec = read_any_spec(pages.ROOT / recipe, changes_of([one for one in changes if one != "--set"]))
     assert kind == "train"
     assert isinstance(spec, TrainSpec)
-    assert spec.steps == 40
+    assert spec.steps == 60
     require_options(spec.recipe, spec.options)
 
 
