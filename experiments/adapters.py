@@ -20,7 +20,7 @@ LIGHT = (
     "options.batch_size=4",
     "options.dev_episodes=18",
 )
-"""A quarter of the recipes' steps with smaller batches: ten adapters in minutes. The recipes as they stand: adapt.py."""
+"""A quarter of the recipes' steps, and smaller batches: ten adapters in minutes. As the recipes stand: adapt.py."""
 
 
 def shots(*counts: int) -> str:
