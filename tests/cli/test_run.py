@@ -120,7 +120,10 @@ def test_refusals_end_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "attnlens", "run", *LONG, "--out", str(tmp_path / "run")]
     variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Where tests run in the background a shell has their children pass over Ctrl-C; this one must hear it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+    signal.signal(signal.SIGINT, before)
     rows = tmp_path / "run" / "rows"
     patience = time.monotonic() + 60
     while not list(rows.glob("*.jsonl")):
