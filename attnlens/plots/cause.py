@@ -15,6 +15,7 @@ from attnlens.plots.lines import caption, legend
 from attnlens.plots.style import CONDITION_COLOURS, CYCLE, MARKERS, RULE, Size, heat, signed, styled
 from attnlens.stats.bootstrap import bootstrap
 from attnlens.stats.rank import rank_correlation
+from attnlens.traces.controls import control_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -230,7 +231,7 @@ def _differences(dataset: xr.Dataset, metric: str, heads: Heads) -> pd.DataFrame
     items = pd.DataFrame(
         {name: dataset[name].values.tolist() for name in ("utterance", "condition", "shots", "seed", "intervention")}
         | {
-            "control": [str(one).split("@")[0] for one in dataset["control"].values.tolist()],
+            "control": [control_name(str(one)) for one in dataset["control"].values.tolist()],
             "value": values,
             "per": per,
         }

@@ -13,6 +13,7 @@ from attnlens.plots.bands import LEVEL, band
 from attnlens.plots.inputs import by_label, columns, only, table
 from attnlens.plots.lines import caption, legend, line
 from attnlens.plots.style import CONDITION_COLOURS, CONTROL, CYCLE, INK, MARKERS, Size, styled
+from attnlens.traces.controls import control_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,7 +211,7 @@ def _from_trace(dataset: xr.Dataset, metric: str) -> pd.DataFrame:
         {
             "condition": dataset["condition"].values.tolist(),
             "shots": dataset["shots"].values.tolist(),
-            "control": [one.split("@")[0] for one in dataset["control"].values.tolist()],
+            "control": [control_name(one) for one in dataset["control"].values.tolist()],
             "utterance": dataset["utterance"].values.tolist(),
             "nll": dataset["nll"].values.astype(np.float64),
             "per": dataset["n_output_tokens" if metric == "perplexity" else "n_chars"].values.astype(np.float64),

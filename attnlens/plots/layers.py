@@ -12,6 +12,7 @@ from attnlens.plots.bands import LEVEL, Band, band
 from attnlens.plots.inputs import Heads, Traces, by_label, only, per_layer
 from attnlens.plots.lines import caption, layer_axis, legend, line, several
 from attnlens.plots.style import AUDIO, CONTROL, CYCLE, MARKERS, RULE, TEXT, Size, ramp, styled
+from attnlens.traces.controls import control_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -133,7 +134,7 @@ def _comparable(values: xr.DataArray) -> xr.DataArray:
     cells = list(zip(values["condition"].values.tolist(), values["shots"].values.tolist(), strict=True))
     by_control: dict[str, set[Any]] = {}
     for control, cell in zip(values["control"].values.astype(str).tolist(), cells, strict=True):
-        by_control.setdefault(_control(control), set()).add(cell)
+        by_control.setdefault(control_name(control), set()).add(cell)
     common = set.intersection(*by_control.values()) if by_control else set()
     # Controls that share no cell cannot be compared anyway; all is drawn then, and the caption lists the shots.
     return values.isel(item=[place for place, cell in enumerate(cells) if cell in common]) if common else values
@@ -142,7 +143,7 @@ def _comparable(values: xr.DataArray) -> xr.DataArray:
 def _bands(values: xr.DataArray, by: By, what: str) -> list[tuple[dict[str, Any], Band]]:
     """Give each control, and each value of ``by`` within it, its own mean."""
     found: list[tuple[dict[str, Any], Band]] = []
-    kind = np.array([_control(one) for one in values["control"].values.astype(str)])
+    kind = np.array([control_name(one) for one in values["control"].values.astype(str)])
     for control in sorted(set(kind.tolist()), key=lambda one: (one != "none", one)):
         inside = kind == control
         groups: list[Any] = [None] if by == "none" else sorted(set(values[by].values[inside].tolist()))
@@ -158,9 +159,7 @@ def _defined(values: xr.DataArray) -> Any:
     return (~np.isnan(values.values)).any(1)
 
 
-def _control(applied: str) -> str:
-    """Name a control without the seed it was applied with: `mismatched-pairs@3` is drawn as mismatched-pairs."""
-    return "+".join(one.split("@")[0] for one in applied.split("+"))
+DASHES = ("--", ":", "-.")
 
 
 def _looks(keys: list[dict[str, Any]], by: By) -> list[dict[str, Any]]:
@@ -181,8 +180,13 @@ def _looks(keys: list[dict[str, Any]], by: By) -> list[dict[str, Any]]:
         told = (
             (name or "as it is") if clean else " ".join(part for part in (name, f"control: {key['control']}") if part)
         )
-        dashes = {"linestyle": ["--", ":", "-."][controls.index(key["control"]) % 3]} if not clean else {}
-        colour = CONTROL if not clean and len(groups) == 1 else colours[place]
+        dashes = {"linestyle": DASHES[controls.index(key["control"]) % len(DASHES)]} if not clean else {}
+        colour = colours[place]
+        if not clean and len(groups) == 1:
+            # Three are told apart by their dashes; more need colours.
+            colour = (
+                CONTROL if len(controls) <= len(DASHES) else CYCLE[(controls.index(key["control"]) + 1) % len(CYCLE)]
+            )
         marker = MARKERS[place % len(MARKERS)] if clean else ""
         faint = {} if clean else {"shade": 0.1}
         looks.append({"label": told, "colour": colour, "marker": marker, **dashes, **faint})

@@ -11,6 +11,7 @@ from attnlens.errors import BadInput, UnknownName
 from attnlens.plots.inputs import by_label, only, per_layer, values_of
 from attnlens.plots.lines import caption, several
 from attnlens.plots.style import AUDIO, RULE, SOURCE_NAMES, TEXT, Size, heat, signed, styled
+from attnlens.traces.controls import control_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,10 +220,14 @@ def _split(dataset: xr.Dataset, panels: Panels) -> list[tuple[str, xr.Dataset]]:
         dataset = only(dataset, control="none")
     if panels == "none":
         return [("", dataset)]
+    if panels == "control":
+        # Seeds of a control are one control; its settings are others.
+        names = [control_name(str(one)) for one in dataset["control"].values.tolist()]
+        dataset = dataset.assign_coords(control=("item", names))
     values = dataset[panels].values.tolist()
     order = sorted(set(values), key=lambda one: (one != "none", one) if isinstance(one, str) else (False, one))
     named = {
-        one: f"{one} shots" if panels == "shots" else "as it is" if one == "none" else str(one).split("@")[0]
+        one: f"{one} shots" if panels == "shots" else "as it is" if one == "none" else str(one).replace(":", "\n")
         for one in order
     }
     return [(named[one], only(dataset, **{panels: one})) for one in order]
