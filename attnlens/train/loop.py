@@ -165,15 +165,14 @@ class _Run:
             self.optimiser,
             self.spec.optimiser.rate * rate_factor(number - 1, steps=self.spec.steps, spec=self.spec.optimiser),
         )
-        sums: dict[str, float] = {}
+        found: list[dict[str, float]] = []
         for place, batch in enumerate(batches):
             with self.processes.apart() if place < len(batches) - 1 else nullcontext():
                 with self.autocast():
                     loss, figures = self.processes.loss(batch)
                 self.processes.accelerator.backward(loss / len(batches))
-            for name, figure in {"loss": float(loss.detach()), **figures}.items():
-                sums[name] = sums.get(name, 0.0) + figure / len(batches)
-        means = self.processes.mean(sums)
+            found.append({"loss": float(loss.detach()), **figures})
+        means = self.processes.mean(found)
         if not math.isfinite(means["loss"]):
             raise self._diverged(number, "loss", means["loss"])
         norm = float(self.processes.accelerator.clip_grad_norm_(self.module.parameters(), self.spec.optimiser.clip))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -62,15 +62,20 @@ class Processes:
         """Return a context in which gradients stay in their process: for all but a step's last batch."""
         return self.accelerator.no_sync(self.whole)
 
-    def mean(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """Return the mean of each figure over the processes."""
-        if self.count == 1:
-            return dict(figures)
-        import torch
+    def mean(self, batches: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """Return the mean of each figure over the batches of all processes that have it: not every batch has all.
 
-        values = torch.tensor(list(figures.values()), dtype=torch.float32, device=self.accelerator.device)
-        means: Any = self.accelerator.reduce(values, reduction="mean")
-        return dict(zip(figures, means.tolist(), strict=True))
+        >>> Processes("cpu").mean([{"loss": 1.0, "heard": 0.5}, {"loss": 2.0}])
+        {'loss': 1.5, 'heard': 0.5}
+        """
+        every = [dict(one) for one in batches]
+        if self.count > 1:
+            from accelerate.utils import gather_object
+
+            every = gather_object(every)
+        names = dict.fromkeys(name for one in every for name in one)
+        found = {name: [one[name] for one in every if name in one] for name in names}
+        return {name: sum(values) / len(values) for name, values in found.items()}
 
     def agreed(self, value: _T) -> _T:
         """Return what the first process says, in all of them."""
