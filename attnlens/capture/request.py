@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import cached_property
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -146,8 +147,15 @@ class Request:
         """Return which of some absolute ``rows`` count, float32 [batch, rows], or None where all do."""
         if self.counted is None or self.rows is None:
             return None
-        order = {row: at for at, row in enumerate(self.rows.tolist())}
-        return self.counted[:, [order[row] for row in rows.tolist()]].float()
+        return self._counted[:, rows.to(self._counted.device)]
+
+    @cached_property
+    def _counted(self) -> Tensor:
+        """Whether each absolute position counts, float32 [batch, positions], made once; NaN where no row was asked."""
+        rows, counted = cast(Tensor, self.rows), cast(Tensor, self.counted)
+        made = torch.full((len(counted), int(rows.max()) + 1), torch.nan, device=counted.device)
+        made[:, rows.to(counted.device)] = counted.float()
+        return made
 
     def wanted(self, sites: Sites) -> list[Site]:
         """Return the sites that are to be read, by kind and layer."""
