@@ -24,10 +24,10 @@ from attnlens.asr.tabulate import ListTest
 from attnlens.asr.text_lm import load_text_lm, score_by_text_lm
 from attnlens.asr.tuning import Interpolated, Weights, tune
 from attnlens.asr.unwritable import tell_unwritable
-from attnlens.context.build import build_prompt
 from attnlens.context.controls import apply_control, parse_control
 from attnlens.context.prompt import Prompt
-from attnlens.context.retrieval.base import Query, retrieve
+from attnlens.context.ranked import ranked_prompts
+from attnlens.context.retrieval.base import Query
 from attnlens.data.corpus import Corpus
 from attnlens.data.normalise import NORMALISERS
 from attnlens.data.utterance import Utterance
@@ -276,18 +276,16 @@ def _prompts(desk: _Desk, part: SelectorPart, heard: _Heard, seed: int) -> list[
         Query(one, hypothesis=listed.best.text if len(listed) else "")
         for one, listed in zip(heard.utterances, heard.lists, strict=True)
     ]
-    rankings = retrieve(queries, desk.corpus.pool, k=part.shots, retriever=part.retriever, seed=seed)
-    return [
-        build_prompt(
-            one,
-            [desk.corpus[name] for name in ranking.ids],
-            condition=part.asked,
-            template=part.template,
-            order=part.order,
-            seed=seed,
-        )
-        for one, ranking in zip(heard.utterances, rankings, strict=True)
-    ]
+    return ranked_prompts(
+        queries,
+        desk.corpus,
+        shots=part.shots,
+        retriever=part.retriever,
+        condition=part.asked,
+        template=part.template,
+        order=part.order,
+        seed=seed,
+    )
 
 
 def _scored(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from attnlens.context.build import build_prompt
 from attnlens.context.prompt import Prompt
-from attnlens.context.retrieval.base import Query, retrieve
+from attnlens.context.ranked import ranked_prompts
+from attnlens.context.retrieval.base import Query
 from attnlens.data.corpus import Corpus
 from attnlens.errors import BadInput, listing
 from attnlens.evidence.ablate import ablate, knockout_grid
@@ -56,20 +56,16 @@ def prompts_of(spec: AblationSpec, corpus: Corpus) -> list[Prompt]:
     asked = list(getattr(corpus, spec.split))[: spec.limit]
     if not asked:
         raise BadInput(f"the corpus {corpus.name!r} has no {spec.split}", fix="pass another split")
-    rankings = retrieve(
-        [Query(one) for one in asked], corpus.pool, k=spec.shots, retriever=spec.retriever, seed=spec.seed
+    return ranked_prompts(
+        [Query(one) for one in asked],
+        corpus,
+        shots=spec.shots,
+        retriever=spec.retriever,
+        condition=spec.condition,
+        template=spec.template,
+        order=spec.order,
+        seed=spec.seed,
     )
-    return [
-        build_prompt(
-            one,
-            [corpus[name] for name in ranking.ids],
-            condition=spec.condition,
-            template=spec.template,
-            order=spec.order,
-            seed=spec.seed,
-        )
-        for one, ranking in zip(asked, rankings, strict=True)
-    ]
 
 
 def run_ablation(spec: AblationSpec, folder: Path | str, *, tell: Tell | None = None) -> Ablated:

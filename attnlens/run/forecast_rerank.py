@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from attnlens.asr.prompted import NEW_TOKENS
 from attnlens.asr.rerank import MEASURED
 from attnlens.asr.rerank_spec import RerankSpec, SelectorPart
-from attnlens.context.build import build_prompt
 from attnlens.context.prompt import Prompt
-from attnlens.context.retrieval.base import Query, retrieve
+from attnlens.context.ranked import ranked_prompts
+from attnlens.context.retrieval.base import Query
 from attnlens.data.corpus import Corpus
 from attnlens.data.utterance import Utterance
 from attnlens.errors import BadInput
@@ -99,20 +99,19 @@ def _prompts(spec: RerankSpec, part: SelectorPart, corpus: Corpus, asked: Sequen
     queries = [Query(one) for one in asked]
     if not queries:
         return []
-    return [
-        build_prompt(
-            one,
-            [corpus[name] for name in ranking.ids],
+    made: list[Prompt] = []
+    for seed in spec.seeds:
+        made += ranked_prompts(
+            queries,
+            corpus,
+            shots=part.shots,
+            retriever="random",
             condition=part.asked,
             template=part.template,
             order=part.order,
             seed=seed,
         )
-        for seed in spec.seeds
-        for one, ranking in zip(
-            asked, retrieve(queries, corpus.pool, k=part.shots, retriever="random", seed=seed), strict=True
-        )
-    ]
+    return made
 
 
 def _read(

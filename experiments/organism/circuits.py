@@ -16,9 +16,9 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from attnlens.context.build import build_prompt
 from attnlens.context.prompt import Prompt
-from attnlens.context.retrieval.base import Query, retrieve
+from attnlens.context.ranked import ranked_prompts
+from attnlens.context.retrieval.base import Query
 from attnlens.data.corpus import Corpus
 from attnlens.data.read import read_corpus
 from attnlens.errors import AttnlensError
@@ -58,11 +58,9 @@ def main() -> None:
 
 def prompts(corpus: Corpus, limit: int, seed: int) -> list[Prompt]:
     queries = [Query(one) for one in corpus.test[:limit]]
-    rankings = retrieve(queries, corpus.pool, k=SHOTS, retriever="random", seed=seed)
-    return [
-        build_prompt(query.utterance, [corpus[name] for name in ranking.ids], condition="micl", order="as-given")
-        for query, ranking in zip(queries, rankings, strict=True)
-    ]
+    return ranked_prompts(
+        queries, corpus, shots=SHOTS, retriever="random", condition="micl", order="as-given", seed=seed
+    )
 
 
 def render(cuts: list[Cut], layers: int, asked: int) -> str:
