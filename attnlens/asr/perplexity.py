@@ -10,7 +10,6 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from attnlens.asr.error_rate import ErrorCounts
 from attnlens.asr.language_model import TextScore
 from attnlens.data.normalise import characters
 from attnlens.errors import BadInput, UnknownName, listing
@@ -23,6 +22,8 @@ from attnlens.stats.results import Interval
 __all__ = ["Perplexity", "ScoredEnd", "foretells", "perplexity"]
 
 ScoredEnd = Literal["scored", "left-out"]
+Values = Sequence[float] | NDArray[np.float64]
+"""One number for each utterance."""
 TOP = 0.01
 
 
@@ -131,10 +132,10 @@ def perplexity(
 
 
 def foretells(
-    scores: Mapping[str, Sequence[TextScore]],
-    errors: Mapping[str, ErrorCounts],
+    nats: Mapping[str, Values],
+    errors: Mapping[str, Values],
     *,
-    end: ScoredEnd = "scored",
+    tokens: Mapping[str, Values],
     clusters: Iterable[Hashable] | None = None,
     resamples: int = RESAMPLES,
     draws: int = DRAWS,
@@ -142,37 +143,34 @@ def foretells(
 ) -> RankCorrelation:
     """Ask whether configurations with a lower perplexity also make fewer errors: Spearman's rho over configurations.
 
-    Each configuration gives its scores of the references and the errors of its transcripts, of the same utterances in
-    the same order by one tokenizer; sums over them then rank configurations as perplexity and error rate do. The
-    interval is about these configurations with other utterances. Five configurations are the fewest.
+    Each configuration gives, of the same utterances in the same order, the nats of the references, the errors of its
+    transcripts, and into how many tokens the references fall; sums over them then rank configurations as perplexity and
+    error rate do. The interval is about these configurations with other utterances. Five configurations are the fewest.
 
-    >>> from attnlens.asr.error_rate import count_errors
-    >>> said = ["a b c d"] * 6
-    >>> heard = {str(n): count_errors(said, ["a b c d e f g h"[: 7 + 2 * ((n + u) // 2)] for u in range(6)])
-    ...          for n in range(5)}
-    >>> scores = {name: [TextScore(np.full(4, -0.1 - int(name)), -1.0)] * 6 for name in heard}
-    >>> round(foretells(scores, heard, resamples=99, draws=99).rho, 2)
+    >>> rng = np.random.default_rng(0)
+    >>> nats = {str(n): 5.0 + n + rng.random(8) for n in range(5)}
+    >>> errors = {str(n): n + rng.integers(0, 2, 8) for n in range(5)}
+    >>> foretells(nats, errors, tokens=dict.fromkeys(nats, [4] * 8), resamples=99, draws=99).rho
     1.0
     """
-    if set(scores) != set(errors):
+    if not set(nats) == set(errors) == set(tokens):
         raise BadInput(
-            "scores and errors are of other configurations",
-            given=listing(sorted(scores)),
-            present=listing(sorted(errors)),
+            "likelihoods and errors are of other configurations",
+            given=listing(sorted(nats)),
+            present=f"{listing(sorted(errors))}; tokens of {listing(sorted(tokens))}",
             fix="leave out what only one of them has",
         )
-    lengths = {*map(len, scores.values()), *map(len, errors.values())}
-    if len(lengths) != 1 or len({one.ids for one in errors.values()}) != 1:
+    lengths = {len(listed) for values in (nats, errors, tokens) for listed in values.values()}
+    if len(lengths) != 1:
         raise BadInput("configurations were measured on other utterances", given=f"{sorted(lengths)} utterances")
-    if len({tuple(one.tokens for one in listed) for listed in scores.values()}) != 1:
+    if len({tuple(listed) for listed in tokens.values()}) != 1:
         raise BadInput(
             "perplexities of several tokenizers, or of several texts, cannot be ranked",
             fix="score the same references, by configurations of one model",
         )
-    nats = [[-(one.total if end == "scored" else one.text) for one in listed] for listed in scores.values()]
     return rank_correlation(
-        np.array(nats).T,
-        np.stack([errors[name].errors for name in scores], axis=1),
+        np.stack([np.asarray(nats[name], dtype=np.float64) for name in nats], axis=1),
+        np.stack([np.asarray(errors[name], dtype=np.float64) for name in nats], axis=1),
         clusters=clusters,
         resamples=resamples,
         draws=draws,

@@ -13,6 +13,7 @@ from attnlens.asr.candidates import Candidates
 from attnlens.asr.language_model import TextScore
 from attnlens.asr.nbest import NBest
 from attnlens.asr.repetition import guard_options
+from attnlens.context.positions import PositionCounter
 from attnlens.context.prompt import Prompt
 from attnlens.errors import BadInput
 from attnlens.models.clips import reusing_clips
@@ -72,6 +73,8 @@ def score_lists(
 ) -> tuple[list[Candidates], ScoringLog]:
     """Score every list after its prompt; an empty list costs nothing and stays empty.
 
+    A prompt that is too long for the model with any of its hypotheses is refused before the first one is scored.
+
     Parameters
     ----------
     measure
@@ -84,6 +87,7 @@ def score_lists(
     for prompt, one in zip(prompts, lists, strict=True):
         if prompt.target.id != one.utterance_id:
             raise BadInput("a prompt and a list are of two utterances", given=f"{prompt.target.id}, {one.utterance_id}")
+    _require_room(lens, prompts, lists)
     found, began = [], time.perf_counter()
     with reusing_clips(lens):
         for number, (prompt, one) in enumerate(zip(prompts, lists, strict=True), start=1):
@@ -145,6 +149,17 @@ def write_transcript(
     encoded = lens.encode(prompt)
     options = guard_options(guard, encoded.ids.tolist())
     return lens.generate(encoded, max_new_tokens=max_new_tokens, **options)
+
+
+def _require_room(lens: SpeechLM, prompts: Sequence[Prompt], lists: Sequence[NBest]) -> None:
+    if lens.front.context_length is None:
+        return
+    counter = PositionCounter(lens.front)
+    for prompt, one in zip(prompts, lists, strict=True):
+        if len(one):
+            # And the end, which is scored too.
+            reserve = 1 + max(counter.text(text, "content") for text in _texts(one))
+            lens.require_positions(prompt, counter.count(prompt), reserve=reserve)
 
 
 def _texts(one: NBest) -> list[str]:

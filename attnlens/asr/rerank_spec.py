@@ -48,6 +48,8 @@ class AcousticPart(_Part):
     """Hypotheses per utterance."""
     beam: Count | None = None
     """Prefixes kept by the search; None is the decoder's own choice."""
+    cache: str | None = None
+    """A folder in which a CTC model's frames are kept by content, so that the next run need not listen again."""
 
 
 class SelectorPart(_Part):

@@ -188,11 +188,15 @@ class SpeechLM(Verbs):
 
     def require_room(self, encoded: Encoded, *, reserve: int = 0) -> None:
         """Refuse a prompt that leaves fewer than ``reserve`` positions of the context."""
+        self.require_positions(encoded.prompt, len(encoded.ids), reserve=reserve)
+
+    def require_positions(self, prompt: Prompt, positions: int, *, reserve: int = 0) -> None:
+        """Refuse a prompt of so many positions, which need not be encoded yet, where the context has no room for it."""
         limit = self.back.context_length
-        if limit is not None and len(encoded.ids) + reserve > limit:
+        if limit is not None and positions + reserve > limit:
             raise BadInput(
-                f"the prompt for {encoded.prompt.target.id!r} does not fit into {self.name}",
-                given=f"{len(encoded.ids)} + {reserve} positions",
+                f"the prompt for {prompt.target.id!r} does not fit into {self.name}",
+                given=f"{positions} + {reserve} positions",
                 present=f"a context of {limit} positions",
                 fix="lower the shots, or build with on_overflow='fewer-shots'",
             )

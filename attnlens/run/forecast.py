@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attnlens.context.positions import PositionCounter
 from attnlens.context.prompt import Prompt
 from attnlens.run.decoder import Decoder, weight_width, weights_of
 from attnlens.run.estimate import UNLOADED, Estimate
-from attnlens.run.positions import PositionCounter
 
 if TYPE_CHECKING:
     from attnlens.models.speechlm import SpeechLM

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attnlens.context.build import build_prompt
 from attnlens.context.controls import CONTROLS, apply_control, parse_control
 from attnlens.context.encode import DoesNotFit
+from attnlens.context.positions import PositionCounter
 from attnlens.context.prompt import Condition, Prompt
 from attnlens.context.retrieval import Query, Ranking, make
 from attnlens.context.templates import TEMPLATES
@@ -20,7 +21,6 @@ from attnlens.errors import AttnlensError, BadInput, listing
 from attnlens.models.named_interventions import parse_intervention
 from attnlens.run.corpora import find_corpus
 from attnlens.run.item import Item, item_id
-from attnlens.run.positions import PositionCounter
 from attnlens.run.spec import RunSpec
 
 if TYPE_CHECKING:

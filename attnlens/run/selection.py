@@ -198,7 +198,7 @@ def load_acoustic_for(part: AcousticPart, corpus: Corpus) -> AcousticModel:
     from attnlens.asr.load_acoustic import load_acoustic
 
     language = part.language if isinstance(part.language, str | None) else part.language.get(corpus.name)
-    return load_acoustic(acoustic_name(part.model, corpus), language=language, device=part.device)
+    return load_acoustic(acoustic_name(part.model, corpus), language=language, device=part.device, cache=part.cache)
 
 
 def acoustic_name(model: str | Mapping[str, str], corpus: Corpus) -> str:

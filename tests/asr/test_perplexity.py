@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from attnlens.asr.error_rate import ErrorCounts, count_errors
+from attnlens.asr.error_rate import count_errors
 from attnlens.asr.language_model import TextScore
 from attnlens.asr.perplexity import foretells, perplexity
 from attnlens.errors import BadInput, UnknownName
@@ -73,34 +73,38 @@ def test_refusals() -> None:
         perplexity([], [], end="both")  # type: ignore[arg-type]
 
 
-def configurations(sign: int) -> tuple[dict[str, list[TextScore]], dict[str, ErrorCounts]]:
+Numbers = dict[str, list[float]]
+
+
+def configurations(sign: int) -> tuple[Numbers, Numbers, Numbers]:
     rng = np.random.default_rng(0)
     said = ["a b c d e f"] * 12
-    scored, counted = {}, {}
+    nats, counted = {}, {}
     for level in range(6):
         wrong = rng.random((12, 6)) < 0.1 + 0.12 * (level if sign > 0 else 5 - level)
         heard = [" ".join("x" if bad else word for bad, word in zip(row, "abcdef", strict=True)) for row in wrong]
-        counted[str(level)] = count_errors(said, heard)
-        scored[str(level)] = [TextScore(rng.normal(-2.0 - level, 0.2, 6), -1.0) for _ in said]
-    return scored, counted
+        counted[str(level)] = [float(one) for one in count_errors(said, heard).errors]
+        nats[str(level)] = [float(-rng.normal(-2.0 - level, 0.2, 6).sum() + 1.0) for _ in said]
+    return nats, counted, dict.fromkeys(nats, [6.0] * 12)
 
 
 def test_perplexity_may_foretell_errors_or_their_opposite() -> None:
     for sign in (1, -1):
-        scored, counted = configurations(sign)
-        found = foretells(scored, counted, resamples=199, draws=999)
-        nats = [-sum(one.total for one in listed) for listed in scored.values()]
-        assert found.rho == pytest.approx(spearmanr(nats, [one.rate for one in counted.values()]).statistic, abs=1e-12)
+        nats, counted, tokens = configurations(sign)
+        found = foretells(nats, counted, tokens=tokens, resamples=199, draws=999)
+        sums = [[sum(one) for one in values.values()] for values in (nats, counted)]
+        assert found.rho == pytest.approx(spearmanr(*sums).statistic, abs=1e-12)
         assert found.rho * sign > 0.9
 
 
 def test_what_cannot_be_ranked() -> None:
-    scored, counted = configurations(1)
+    nats, counted, tokens = configurations(1)
     with pytest.raises(BadInput, match="other configurations"):
-        foretells(scored, {"a": counted["0"]})
+        foretells(nats, {"a": counted["0"]}, tokens=tokens)
     with pytest.raises(BadInput, match="other utterances"):
-        foretells({**scored, "0": scored["0"][:3]}, counted)
+        foretells({**nats, "0": nats["0"][:3]}, counted, tokens=tokens)
     with pytest.raises(BadInput, match="several tokenizers"):
-        foretells({**scored, "0": [TextScore(np.array([-1.0]), -1.0)] * 12}, counted)
+        foretells(nats, counted, tokens={**tokens, "0": [5.0] * 12})
+    few = [{name: part[name] for name in ("0", "1")} for part in (nats, counted, tokens)]
     with pytest.raises(BadInput, match="too few"):
-        foretells({"0": scored["0"], "1": scored["1"]}, {"0": counted["0"], "1": counted["1"]})
+        foretells(few[0], few[1], tokens=few[2])

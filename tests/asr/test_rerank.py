@@ -14,15 +14,16 @@ import yaml
 from attnlens.asr.candidates import score_candidates
 from attnlens.asr.instruction import select_by_instruction
 from attnlens.asr.nbest import Hypothesis, NBest, read_nbest
-from attnlens.asr.prompted import write_transcript
+from attnlens.asr.prompted import score_lists, write_transcript
 from attnlens.asr.rerank import rerank_language
 from attnlens.asr.rerank_files import ledger_of, new_folder, write_results
-from attnlens.asr.rerank_spec import RerankSpec, read_rerank_spec
+from attnlens.asr.rerank_spec import AcousticPart, RerankSpec, read_rerank_spec
 from attnlens.asr.selection import select
 from attnlens.asr.table import ACOUSTIC
 from attnlens.asr.tabulate import selection_tables
 from attnlens.asr.text_lm import nearest_texts
 from attnlens.asr.tuning import Interpolated
+from attnlens.context.build import build_prompt
 from attnlens.data.corpus import Corpus
 from attnlens.data.utterance import Utterance
 from attnlens.errors import BadInput, UnknownName
@@ -157,6 +158,40 @@ def test_joint_decoding_with_a_ctc_model(checkpoints: Checkpoints) -> None:
     found = rerank_language(described, corpus(), load_acoustic(checkpoints("wav2vec2")), None)
     assert len(found.test.others["joint decoding"]) == 2
     assert found.weights["joint decoding"].lm == 0.5
+
+
+def test_frames_are_heard_once_for_any_number_of_runs(
+    checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from attnlens.asr.ctc import CtcNet
+    from attnlens.run.selection import load_acoustic_for
+
+    made = corpus(test=2)
+    part = AcousticPart(model=str(checkpoints("wav2vec2")), cache=str(tmp_path / "frames"))
+    first = load_acoustic_for(part, made).nbest(made.test)
+
+    def deaf(*_: Any, **__: Any) -> Any:
+        raise AssertionError("listened again")
+
+    monkeypatch.setattr(CtcNet, "logits", deaf)
+    assert load_acoustic_for(part, made).nbest(made.test) == first
+
+
+def test_a_prompt_that_is_too_long_is_refused_before_the_first_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, lens, done = corpus(pool=6, test=2), load("tiny:qwen3-asr"), list[int]()
+    prompts = [
+        build_prompt(one, made.pool, condition="micl", shots=shots)
+        for one, shots in zip(made.test, (0, 4), strict=True)
+    ]
+    lists = [NBest(one.id, (Hypothesis("ka to", -1.0),)) for one in made.test]
+    longest = len(lens.encode(prompts[1]).ids)
+    monkeypatch.setattr(type(lens.front), "context_length", longest)
+    with pytest.raises(BadInput, match=f"the prompt for '{made.test[1].id}' does not fit"):
+        score_lists(lens, prompts, lists, tick=done.append)
+    assert done == []
+    monkeypatch.setattr(type(lens.front), "context_length", longest + len("ka to") + 1)
+    score_lists(lens, prompts, lists, tick=done.append)
+    assert done == [1, 2]
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from attnlens.context.encode import encode
+from attnlens.context.positions import PositionCounter
 from attnlens.data.corpus import Corpus
 from attnlens.errors import BadInput, UnknownName
 from attnlens.models.registry import FAMILIES
@@ -19,7 +20,6 @@ from attnlens.run.bench import Facts
 from attnlens.run.estimate import estimate
 from attnlens.run.item import item_id
 from attnlens.run.plan import make_plan
-from attnlens.run.positions import PositionCounter
 from attnlens.run.spec import RunSpec
 from attnlens.testing import corpus, front_end
 from attnlens.traces.schema import ATTRIBUTES
