@@ -8,13 +8,16 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from attnlens.asr.acoustic import CtcModel
 from attnlens.asr.ctc import CtcNet
+from attnlens.asr.load_acoustic import load_acoustic
 from attnlens.asr.vocabulary import DELIMITER, SPECIALS, Vocabulary
 from attnlens.errors import BadInput, UnknownName, UnsupportedModel, listing
 
-__all__ = ["Trained", "begin", "save"]
+__all__ = ["Head", "Trained", "begin", "save"]
 
 Trained = Literal["all", "adapter", "head"]
+Head = Literal["new", "shared"]
 _SMALL = {
     "hidden_size": 96,
     "num_hidden_layers": 4,
@@ -35,12 +38,20 @@ def begin(
     trained: Trained,
     device: str,
     seed: int,
+    head: Head = "new",
 ) -> CtcNet:
-    """Return a model with a new head for a vocabulary, the weights that are trained marked as such."""
+    """Return a model with a head for a vocabulary, the weights that are trained marked as such.
+
+    The head is drawn anew; with ``shared`` the rows of characters that the old vocabulary has too are kept.
+    """
     import torch
 
     if trained not in get_args(Trained):
         raise UnknownName.among("choice of weights to train", trained, get_args(Trained))
+    if head not in get_args(Head):
+        raise UnknownName.among("kind of head", head, get_args(Head))
+    if head == "shared" and model is None:
+        raise BadInput("there is no head to share rows of", given="head: shared", fix="name a `model` to begin from")
     if model is not None and size:
         raise BadInput("a size is given for a model that has one", given=size, fix="leave out `size` or `model`")
     with torch.random.fork_rng(devices=[]):
@@ -48,6 +59,8 @@ def begin(
         made, extractor = _fresh(vocabulary, dict(size or {})) if model is None else _pretrained(model, vocabulary)
         if trained == "adapter":
             _add_adapters(made)
+    if head == "shared" and model is not None:
+        _share_head(made, vocabulary, model)
     made.config.bos_token_id = made.config.eos_token_id = None
     # The built-in masking draws from a generator that a resumed run does not know; clips are changed before.
     made.config.apply_spec_augment = False
@@ -144,6 +157,34 @@ def _renew_head(model: Any) -> None:
                 torch.nn.init.normal_(part.weight, std=0.02)
                 if part.bias is not None:
                     torch.nn.init.zeros_(part.bias)
+
+
+def _share_head(made: Any, vocabulary: Vocabulary, model: str) -> None:
+    """Copy the rows of the old head whose characters, or blank, the new vocabulary has too."""
+    import torch
+
+    before = load_acoustic(model)
+    old = before.net if isinstance(before, CtcModel) else None
+    places = {piece: place for place, piece in enumerate(old.vocabulary.pieces) if piece} if old else {}
+    pairs = [(place, places[piece]) for place, piece in enumerate(vocabulary.pieces) if piece in places]
+    if old is None or all(vocabulary.pieces[place] == " " for place, _ in pairs):
+        raise BadInput(
+            f"no character of the corpus is in the vocabulary of {model}",
+            given="head: shared",
+            present=listing(sorted(places), at_most=12),
+            fix="leave out `head`, or begin from a model of the same script",
+        )
+    pairs.append((vocabulary.blank, old.vocabulary.blank))
+    rows, kept = ([pair[side] for pair in pairs] for side in (0, 1))
+    for name in _HEADS:
+        heads = (getattr(made, name, None), getattr(old.model, name, None))
+        parts = [[] if head is None else list(head.modules()) for head in heads]
+        for part, source in zip(*parts, strict=True):
+            if isinstance(part, torch.nn.Linear | torch.nn.Conv1d) and len(part.weight) == len(vocabulary):
+                with torch.no_grad():
+                    part.weight[rows] = source.weight[kept]
+                    if part.bias is not None:
+                        part.bias[rows] = source.bias[kept]
 
 
 def _add_adapters(model: Any) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attnlens.asr.augment import changed_features, changed_waveform
 from attnlens.asr.ctc import CtcNet
-from attnlens.asr.ctc_checkpoint import Trained, begin, save
+from attnlens.asr.ctc_checkpoint import Head, Trained, begin, save
 from attnlens.asr.error_rate import count_errors, edit_distance
 from attnlens.asr.vocabulary import Vocabulary, tidy
 from attnlens.data.normalise import NORMALISERS
@@ -39,6 +39,8 @@ class AcousticCtcRecipe:
     model
         A folder or hub name to begin from: a CTC model, whose head is replaced, or a pretrained encoder. None makes a
         ``Wav2Vec2BertForCTC`` with random weights.
+    head
+        ``new``, or ``shared``: what a CTC model knows of characters that the corpus has too is kept.
     size
         Fields of the configuration when ``model`` is None, and the extractor's ``stride``.
     trained
@@ -69,6 +71,7 @@ class AcousticCtcRecipe:
         device: str,
         corpora: Sequence[str],
         model: str | None = None,
+        head: Head = "new",
         size: dict[str, Any] | None = None,
         trained: Trained = "all",
         normaliser: str = "none",
@@ -89,7 +92,7 @@ class AcousticCtcRecipe:
         self.dev = [one for corpus in read for one in corpus.dev]
         self._require(pool, corpora, longest)
         vocabulary = Vocabulary.of(self._text(one) for one in pool)
-        self.net: CtcNet = begin(model, vocabulary, size=size, trained=trained, device=device, seed=seed)
+        self.net: CtcNet = begin(model, vocabulary, head=head, size=size, trained=trained, device=device, seed=seed)
         self.batch_size, self.augment, self.save_as = batch_size, augment, save_as
         self.texts = [vocabulary.ids(self._text(one)) for one in pool]
         order = np.argsort([one.audio.seconds for one in pool], kind="stable")

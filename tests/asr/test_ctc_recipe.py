@@ -85,6 +85,44 @@ def test_other_classes_are_fine_tuned_with_a_new_head(
     assert np.isfinite(model.log_probabilities([read_corpus(spoken).test[0].audio])[0]).all()
 
 
+@pytest.mark.parametrize("kind", ["wav2vec2", "wav2vec2-bert", "parakeet"])
+def test_a_shared_head_keeps_the_rows_of_characters_that_both_have(
+    kind: str, spoken: Path, checkpoints: Checkpoints
+) -> None:
+    before = load_acoustic(checkpoints(kind))
+    assert isinstance(before, CtcModel)
+    old, made = before.net, recipe(spoken, model=str(checkpoints(kind)), head="shared").net
+    shared = {piece for piece in made.vocabulary.pieces if piece} & set(old.vocabulary.pieces)
+    assert shared >= {"a", " "}
+    pairs = [(made.vocabulary.pieces.index(one), old.vocabulary.pieces.index(one)) for one in sorted(shared)]
+    pairs.append((made.vocabulary.blank, old.vocabulary.blank))
+    name = "ctc_head" if kind == "parakeet" else "lm_head"
+    for one in ("weight", "bias"):
+        new, known = (getattr(getattr(net.model, name), one).detach() for net in (made, old))
+        assert len(new) == 5
+        assert all(torch.equal(new[place], known[source]) for place, source in pairs)
+    # What the old vocabulary lacks is drawn anew, as every row is without `head`.
+    fresh = recipe(spoken, model=str(checkpoints(kind))).net
+    assert not torch.equal(
+        getattr(fresh.model, name).weight[pairs[0][0]], getattr(made.model, name).weight[pairs[0][0]]
+    )
+
+
+def test_a_shared_head_needs_something_to_share(spoken: Path, checkpoints: Checkpoints, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no head to share"):
+        recipe(spoken, head="shared")
+    with pytest.raises(UnknownName, match="kind of head"):
+        recipe(spoken, model=str(checkpoints("wav2vec2")), head="old")
+    other = tmp_path / "other"
+    shutil.copytree(spoken, other)
+    manifest = other / "manifest.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    swapped = [{**row, "text": row["text"].replace("a", "я").replace("b", "ж")} for row in rows]
+    manifest.write_text("\n".join(map(json.dumps, swapped)), encoding="utf-8")
+    with pytest.raises(BadInput, match="no character of the corpus"):
+        recipe(other, model=str(checkpoints("wav2vec2")), head="shared")
+
+
 def test_a_pretrained_encoder_without_a_head_is_a_beginning(
     spoken: Path, tmp_path: Path, checkpoints: Checkpoints
 ) -> None:
