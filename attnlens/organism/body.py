@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ORDINALS", "WORDS", "Body", "make_size", "read_parts", "write_parts"]
 
-ORDINALS, WORDS = 12, 8
+ORDINALS, WORDS = 16, 8
 """Places in a word and words in a phrase that are told apart; the last stands for all beyond."""
 _TOGETHER = 4
 """Lessons in one pass of the decoder."""

@@ -172,7 +172,7 @@ class DiscreteRecipe:
             orthography = make_orthography(rng.permutation(used).tolist(), rng, digraphs=stage.digraphs)
             made.append(
                 make_lesson(
-                    [orthography.write(words) for words in said],
+                    [orthography.write(words, [[0] * len(word) for word in words]) for words in said],
                     [positions_of(words, stage.lasting, rng, slips=stage.slips) for words in said],
                     builder=builder,
                     front=self.body.front,

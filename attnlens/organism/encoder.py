@@ -13,7 +13,7 @@ from attnlens.organism.hearing import augmented, encode_clips
 from attnlens.organism.labels import OFFSETS, frame_labels
 from attnlens.organism.lessons import side_by_side
 from attnlens.organism.model import make_front_end, make_model
-from attnlens.organism.phones import PHONES
+from attnlens.organism.phones import MARKS, PHONES
 from attnlens.organism.pool import Pool, read_pool
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class EncoderRecipe:
         model = make_model(make_front_end(self.size), seed=seed).model
         width = self.size.encoder_width
         heads = [torch.nn.Linear(width, len(PHONES)) for _ in OFFSETS]
-        heads += [torch.nn.Linear(width, ORDINALS), torch.nn.Linear(width, WORDS)]
+        heads += [torch.nn.Linear(width, count) for count in (MARKS, ORDINALS, WORDS)]
         self.parts = torch.nn.ModuleDict(
             {
                 "tower": model.audio_tower,

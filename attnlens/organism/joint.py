@@ -47,6 +47,8 @@ class JointRecipe:
         The share of episodes of real languages that keep their own spelling.
     digraphs, marked
         See :func:`make_orthography`.
+    stress
+        The share of episodes of made-up languages whose spelling writes stress.
     frozen_ear
         Steps before the encoder is trained too.
     ramp
@@ -77,6 +79,7 @@ class JointRecipe:
         plain: float = 0.0,
         digraphs: float = 0.15,
         marked: float = 0.15,
+        stress: float = 0.0,
         auxiliary: float = 0.3,
         middle: int | None = None,
         new: float = 0.1,
@@ -105,7 +108,7 @@ class JointRecipe:
             )
             for condition in dev_conditions
         }
-        self.real, self.plain, self.digraphs, self.marked = real, plain, digraphs, marked
+        self.real, self.plain, self.digraphs, self.marked, self.stress = real, plain, digraphs, marked, stress
         self.kinds = {id(one): _kinds(one) for one in (self.pool, self.dev_pool)}
         for one in (self.pool, self.dev_pool):
             _require(one, max(self.builder.most_shots, dev_shots), self.kinds[id(one)], real)
@@ -204,8 +207,14 @@ class JointRecipe:
             return [cipher.write(text) for text in texts]
         spelt = [pool.spelling(number) for number in said]
         used = sorted({phone for words in spelt for word in words for phone in word})
-        orthography = make_orthography(rng.permutation(used).tolist(), rng, digraphs=self.digraphs, marked=self.marked)
-        return [orthography.write(words) for words in spelt]
+        orthography = make_orthography(
+            rng.permutation(used).tolist(),
+            rng,
+            digraphs=self.digraphs,
+            marked=self.marked,
+            stress="written" if rng.random() < self.stress else "unwritten",
+        )
+        return [orthography.write(words, pool.marking(number)) for words, number in zip(spelt, said, strict=True)]
 
     def _heard(self, batch: Batch, *, augment: bool, learning: bool) -> Tensor | None:
         import torch

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from attnlens.models.qwen3_asr import windowed
 from attnlens.organism.body import ORDINALS, WORDS
-from attnlens.organism.phones import SILENCE
+from attnlens.organism.phones import FIRST_VOWEL, SILENCE
 from attnlens.organism.pool import Pool
 
 __all__ = ["OFFSETS", "STEP", "frame_labels"]
@@ -21,11 +21,12 @@ _NOWHERE = -100
 
 
 def frame_labels(pool: Pool, number: int) -> NDArray[np.int64]:
-    """Return labels [5, positions]: the phones at the three offsets, the place in the word, the word's number.
+    """Return labels [6, positions]: phones at the three offsets, a vowel's marks, the place in the word, its number.
 
-    Where nothing is said the phone is silence and the places are -100, which a loss leaves out.
+    Where nothing is said the phone is silence. Places there, and marks of what is no vowel, are -100, which a loss
+    leaves out.
     """
-    phones, starts, stops, words = pool.sounds(number)
+    phones, marks, starts, stops, words = pool.sounds(number)
     frames = int(pool.frame_start[number + 1] - pool.frame_start[number])
     count = windowed(frames)
     middle = np.asarray([place // PER_WINDOW * 1000 + place % PER_WINDOW * STEP for place in range(count)])
@@ -39,5 +40,6 @@ def frame_labels(pool: Pool, number: int) -> NDArray[np.int64]:
         return np.where(before | (times >= stops[place]), nothing, values[place])
 
     rows = [at(middle + offset, phones, SILENCE) for offset in OFFSETS]
+    rows += [at(middle, np.where(phones >= FIRST_VOWEL, marks, _NOWHERE), _NOWHERE)]
     rows += [at(middle, ordinal, _NOWHERE), at(middle, np.minimum(words, WORDS - 1), _NOWHERE)]
     return np.stack(rows)

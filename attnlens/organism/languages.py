@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlens.errors import BadInput
-from attnlens.organism.phones import MNEMONICS, VOWELS, phone_id
+from attnlens.organism.phones import FIRST_VOWEL, MNEMONICS, VOWELS, phone_id
 
-__all__ = ["Language", "Side", "Word", "make_language", "side_of"]
+__all__ = ["Language", "Side", "Stress", "Word", "make_language", "side_of"]
 
 Side = Literal["train", "dev"]
+Stress = Literal["free", "first", "last", "last but one"]
+STRESSES: tuple[Stress, ...] = ("free", "free", "free", "first", "last", "last but one")
+"""What is drawn from: half of all languages have words that differ in it."""
 Word = tuple[int, ...]
 DEV_SHARE = 10
 """One word form in so many belongs to dev languages, wherever it comes up."""
@@ -27,16 +30,28 @@ _VOWELS = tuple(phone_id(name) for name in MNEMONICS if name in VOWELS)
 
 @dataclass(frozen=True)
 class Language:
-    """A lexicon of phone ids with the words' probabilities."""
+    """A lexicon of phone ids with the words' probabilities, and which vowel of a word bears the stress."""
 
     name: str
     words: tuple[Word, ...]
     shares: NDArray[np.float64]
+    stress: Stress = "free"
 
     def phrase(self, rng: np.random.Generator, *, words: tuple[int, int]) -> tuple[Word, ...]:
         """Draw a phrase of ``words`` = (least, most) words."""
         count = int(rng.integers(words[0], words[1] + 1))
         return tuple(self.words[int(place)] for place in rng.choice(len(self.words), count, p=self.shares))
+
+    def stressed(self, word: Word) -> int:
+        """Return the place in a word of the stressed vowel, of the first sound where it has none; always the same.
+
+        >>> Language("x", ((1, 29, 2, 30),), np.ones(1), "last").stressed((1, 29, 2, 30))
+        3
+        """
+        vowels = [place for place, phone in enumerate(word) if phone >= FIRST_VOWEL] or [0]
+        if self.stress == "free":
+            return vowels[_digest(word) // DEV_SHARE % len(vowels)]
+        return vowels[{"first": 0, "last": -1, "last but one": max(-2, -len(vowels))}[self.stress]]
 
 
 def side_of(word: Word) -> Side:
@@ -45,8 +60,11 @@ def side_of(word: Word) -> Side:
     >>> side_of((1, 29, 2)) == side_of((1, 29, 2))
     True
     """
-    digest = hashlib.blake2b(bytes(word), digest_size=4).digest()
-    return "dev" if int.from_bytes(digest, "big") % DEV_SHARE == 0 else "train"
+    return "dev" if _digest(word) % DEV_SHARE == 0 else "train"
+
+
+def _digest(word: Word) -> int:
+    return int.from_bytes(hashlib.blake2b(bytes(word), digest_size=4).digest(), "big")
 
 
 def make_language(
@@ -109,7 +127,7 @@ def make_language(
         )
     rank = np.arange(1, lexicon + 1)
     shares = 1 / (rank + 2.0) ** float(rng.uniform(0.6, 1.0))
-    return Language(name, tuple(found), shares / shares.sum())
+    return Language(name, tuple(found), shares / shares.sum(), STRESSES[int(rng.integers(len(STRESSES)))])
 
 
 class _AnySequence:

@@ -37,6 +37,9 @@ NOTHING, COVERED, NEW, END, UNHEARD = range(5)
 text; predicting text without its audio."""
 
 
+Sign = tuple[str, int]
+
+
 @dataclass(frozen=True)
 class Lesson:
     """An example with a kind for each position [n], and the phone that is to be written next and was written last.
@@ -102,7 +105,7 @@ def make_lesson(
     )
     n = len(example.targets)
     lesson = Lesson(example, np.zeros(n, np.int64), np.full(n, -1), np.full(n, -1))
-    spans, shown = example.encoded.spans, set[str | int]()
+    spans, shown = example.encoded.spans, set[Sign]()
     paired = prompt.condition in ("micl", "asr") and prompt.pair_order == "audio-first"
     for index, demo in enumerate(prompt.demonstrations):
         if demo.text is None:
@@ -117,17 +120,16 @@ def make_lesson(
     return lesson
 
 
-def _signs(text: Written) -> list[str | int]:
-    """Return what has to be known to write each character: its phone, or where nobody says, the character."""
-    pairs = zip(text.text, text.phones, strict=True)
-    return [SILENCE if one == " " else phone if phone >= 0 else one for one, phone in pairs]
+def _signs(text: Written) -> list[Sign]:
+    """Return what has to be known to write each character: which phone it stands for, -1 where nobody says."""
+    return list(zip(text.text, text.phones, strict=True))
 
 
 def _number(audio: Audio) -> int:
     return int(audio.load()[0])
 
 
-def _mark(lesson: Lesson, positions: NDArray[np.int64], text: Written, shown: set[str | int] | None) -> None:
+def _mark(lesson: Lesson, positions: NDArray[np.int64], text: Written, shown: set[Sign] | None) -> None:
     """Fill in what predicts the characters of a text; ``shown`` None for a text that is not heard."""
     length = len(text.text)
     if len(positions) not in (length, length + 1):
@@ -141,7 +143,7 @@ def _mark(lesson: Lesson, positions: NDArray[np.int64], text: Written, shown: se
         lesson.kinds[at] = UNHEARD
         lesson.kinds[end] = UNHEARD
         return
-    lesson.kinds[at] = [COVERED if one in shown or one == SILENCE else NEW for one in _signs(text)]
+    lesson.kinds[at] = [COVERED if one in shown or one[0] == " " else NEW for one in _signs(text)]
     lesson.kinds[end] = END
     phones = np.asarray(text.phones, dtype=np.int64)
     lesson.next_phone[at] = phones

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from attnlens.errors import BadInput
-from attnlens.organism.phones import SILENCE
+from attnlens.organism.phones import FIRST_VOWEL, SILENCE, STRESSED
 
 __all__ = ["BASIC", "LETTERS", "MARKED", "Cipher", "Orthography", "Written", "make_cipher", "make_orthography"]
 
@@ -17,6 +18,8 @@ MARKED = "'áàâäãåāçčéèêëẽēíìîïĩīñŋóòôöõōøšúùû
 LETTERS = BASIC + MARKED
 """What an orthography may draw from. The tokenizer knows these, and spells other characters in bytes."""
 _SECOND = "hjwyzg"
+Unwritten = Literal["nowhere", "last sound"]
+UNWRITTEN: tuple[Unwritten, ...] = ("nowhere", "last sound")
 
 
 @dataclass(frozen=True)
@@ -29,25 +32,34 @@ class Written:
 
 @dataclass(frozen=True)
 class Orthography:
-    """One grapheme for each phone."""
+    """One grapheme for each phone, and another one where it bears the stress, if the spelling writes stress."""
 
     graphemes: dict[int, str]
+    stressed: dict[int, str] = field(default_factory=dict)
+    unwritten: Unwritten = "nowhere"
+    """Where stress is not written although it is elsewhere."""
 
-    def write(self, words: Sequence[Sequence[int]]) -> Written:
-        """Spell words, with spaces between them.
+    def write(self, words: Sequence[Sequence[int]], marks: Sequence[Sequence[int]]) -> Written:
+        """Spell words of phones and their marks, with spaces between them.
 
-        >>> Orthography({1: "k", 2: "sh"}).write([(1, 2), (1,)])
+        >>> Orthography({1: "k", 2: "sh"}).write([(1, 2), (1,)], [(0, 0), (0,)])
         Written(text='ksh k', phones=(1, 2, 2, 0, 1))
+        >>> accented = Orthography({1: "k", 29: "a"}, {29: "á"}, "last sound")
+        >>> accented.write([(29, 1, 29), (29, 1, 29)], [(1, 0, 0), (0, 0, 1)]).text
+        'áka aka'
         """
         text: list[str] = []
         phones: list[int] = []
-        for place, word in enumerate(words):
+        for place, (word, marked) in enumerate(zip(words, marks, strict=True)):
             if place:
                 text.append(" ")
                 phones.append(SILENCE)
-            for phone in word:
-                text.append(self.graphemes[phone])
-                phones += [phone] * len(self.graphemes[phone])
+            written = len(word) - (self.unwritten == "last sound")
+            for number, (phone, mark) in enumerate(zip(word, marked, strict=True)):
+                special = self.stressed.get(phone) if mark & STRESSED and number < written else None
+                grapheme = special or self.graphemes[phone]
+                text.append(grapheme)
+                phones += [phone] * len(grapheme)
         return Written("".join(text), tuple(phones))
 
 
@@ -67,20 +79,32 @@ class Cipher:
 
 
 def make_orthography(
-    phones: Sequence[int], rng: np.random.Generator, *, digraphs: float = 0.15, marked: float = 0.15
+    phones: Sequence[int],
+    rng: np.random.Generator,
+    *,
+    digraphs: float = 0.15,
+    marked: float = 0.15,
+    stress: Literal["written", "unwritten"] = "unwritten",
 ) -> Orthography:
     """Draw graphemes for phones: all different; a share of them digraphs, a share of the letters beyond a to z.
 
+    Where stress is written, each stressed vowel has a letter of its own, everywhere or but at the end of a word.
     A digraph begins with a letter that is also used alone, or is not, as it happens: both occur in real spellings.
 
     >>> made = make_orthography(range(1, 30), np.random.default_rng(0))
     >>> len(set(made.graphemes.values()))
     29
     """
-    if len(phones) > len(LETTERS):
-        raise BadInput("there are more sounds than letters", given=len(phones), present=len(LETTERS))
+    special = [phone for phone in phones if phone >= FIRST_VOWEL] if stress == "written" else []
+    if len(phones) + len(special) > len(LETTERS):
+        raise BadInput("there are more sounds than letters", given=len(phones) + len(special), present=len(LETTERS))
     basic = iter(rng.permutation(list(BASIC)).tolist())
     other = iter(rng.permutation(list(MARKED)).tolist())
+
+    def single() -> str:
+        first, second = (other, basic) if rng.random() < marked else (basic, other)
+        return next(first, None) or next(second)
+
     graphemes: dict[int, str] = {}
     taken: set[str] = set()
     for phone in phones:
@@ -90,11 +114,11 @@ def make_orthography(
                 taken.add(pair)
                 graphemes[phone] = pair
                 continue
-        first, second = (other, basic) if rng.random() < marked else (basic, other)
-        letter = next(first, None) or next(second)
-        taken.add(letter)
-        graphemes[phone] = letter
-    return Orthography(graphemes)
+        graphemes[phone] = single()
+    if not special:
+        return Orthography(graphemes)
+    stressed = {phone: single() for phone in special}
+    return Orthography(graphemes, stressed, UNWRITTEN[int(rng.integers(len(UNWRITTEN)))])
 
 
 def make_cipher(texts: Sequence[str], rng: np.random.Generator, *, marked: float = 0.1) -> Cipher:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["CONSONANTS", "MNEMONICS", "PHONES", "SILENCE", "VOWELS", "classes", "phone_id"]
+__all__ = [
+    "CONSONANTS",
+    "FIRST_VOWEL",
+    "MARKS",
+    "MNEMONICS",
+    "NASAL",
+    "PHONES",
+    "SILENCE",
+    "STRESSED",
+    "VOWELS",
+    "classes",
+    "marks",
+    "phone_id",
+]
 
 CONSONANTS = (
     "p",
@@ -40,6 +53,11 @@ VOWELS = ("a", "e", "i", "o", "u", "ə", "ɨ", "y", "ø")
 PHONES = ("", *CONSONANTS, *VOWELS)
 """Names by id; id 0 is silence and the space between words."""
 SILENCE = 0
+STRESSED, NASAL = 1, 2
+"""What a vowel may be beside its class, as bits: many spellings write it, and many do not."""
+MARKS = (STRESSED | NASAL) + 1
+FIRST_VOWEL = 1 + len(CONSONANTS)
+"""Ids from here on are vowels."""
 
 _SAME = frozenset(
     {"p", "t", "k", "q", "b", "d", "m", "n", "f", "s", "x", "h", "v", "z", "l", "j", "w", "ts", "a", "e", "i", "o", "u"}
@@ -125,3 +143,12 @@ def classes(ipa: str) -> tuple[int, ...]:
                 found.append(_IDS[bare])
             rest = rest[1:]
     return tuple(found)
+
+
+def marks(ipa: str) -> int:
+    """Return the marks of one phoneme as espeak-ng writes it, :data:`STRESSED` and :data:`NASAL` together.
+
+    >>> marks("\u02c8ɐ̃ʊ"), marks("\u02c8a"), marks("a")
+    (3, 1, 0)
+    """
+    return STRESSED * ("ˈ" in ipa) + NASAL * ("\u0303" in unicodedata.normalize("NFD", ipa))

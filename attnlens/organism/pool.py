@@ -21,7 +21,7 @@ __all__ = ["WINDOW", "Entry", "Pool", "read_pool", "write_pool"]
 
 WINDOW = 100
 """Frames of a window; features are padded to whole ones."""
-_INTEGERS = ("frame_start", "phone_start", "phones", "starts", "stops", "words", "language", "voice")
+_INTEGERS = ("frame_start", "phone_start", "phones", "marks", "starts", "stops", "words", "language", "voice")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Entry:
 
     mel: NDArray[np.float16]
     phones: tuple[int, ...]
+    marks: tuple[int, ...]
     starts: tuple[int, ...]
     stops: tuple[int, ...]
     words: tuple[int, ...]
@@ -42,14 +43,15 @@ class Entry:
 class Pool:
     """Utterances by number, each of one language in one voice.
 
-    ``mel`` [frames, mels] and ``phones``, ``starts`` and ``stops`` (ms), ``words`` [phones] hold all clips end to end;
-    those of utterance i are at ``frame_start[i] : frame_start[i + 1]``, and likewise.
+    ``mel`` [frames, mels] and ``phones``, ``marks``, ``starts`` and ``stops`` (ms), ``words`` [phones] hold all clips
+    end to end; those of utterance i are at ``frame_start[i] : frame_start[i + 1]``, and likewise.
     """
 
     mel: NDArray[np.float16]
     frame_start: NDArray[np.int64]
     phone_start: NDArray[np.int64]
     phones: NDArray[np.int64]
+    marks: NDArray[np.int64]
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
     words: NDArray[np.int64]
@@ -69,14 +71,22 @@ class Pool:
         return tuple(order[self.language[order] == number] for number in range(len(self.languages)))
 
     def sounds(self, number: int) -> tuple[NDArray[np.int64], ...]:
-        """Return phone ids, starts and stops in ms and word numbers, each [phones], of one utterance."""
+        """Return phone ids, marks, starts and stops in ms and word numbers, each [phones], of one utterance."""
         part = slice(self.phone_start[number], self.phone_start[number + 1])
-        return self.phones[part], self.starts[part], self.stops[part], self.words[part]
+        return self.phones[part], self.marks[part], self.starts[part], self.stops[part], self.words[part]
 
     def spelling(self, number: int) -> tuple[Word, ...]:
         """Return an utterance of a made-up language as words of phone ids."""
-        phones, _, _, words = self.sounds(number)
-        return tuple(tuple(phones[words == word].tolist()) for word in range(int(words[-1]) + 1))
+        return self._by_word(number, self.phones)
+
+    def marking(self, number: int) -> tuple[tuple[int, ...], ...]:
+        """Return the marks of an utterance, alike in shape to its spelling."""
+        return self._by_word(number, self.marks)
+
+    def _by_word(self, number: int, values: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
+        part = slice(self.phone_start[number], self.phone_start[number + 1])
+        words = self.words[part]
+        return tuple(tuple(values[part][words == word].tolist()) for word in range(int(words[-1]) + 1))
 
     def frames(self, number: int) -> NDArray[np.float16]:
         """Return the log-mel frames [frames, mels] of one utterance."""
@@ -104,6 +114,7 @@ def write_pool(entries: Iterable[Entry], folder: Path) -> Pool:
         "frame_start": np.cumsum([0, *(len(one.mel) for one in made)]),
         "phone_start": np.cumsum([0, *(len(one.phones) for one in made)]),
         "phones": np.concatenate([one.phones for one in made]),
+        "marks": np.concatenate([one.marks for one in made]),
         "starts": np.concatenate([one.starts for one in made]),
         "stops": np.concatenate([one.stops for one in made]),
         "words": np.concatenate([one.words for one in made]),
@@ -128,6 +139,13 @@ def read_pool(folder: Path | str) -> Pool:
         )
     names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
     with np.load(folder / "sounds.npz") as sounds:
+        lacking = [name for name in _INTEGERS if name not in sounds]
+        if lacking:
+            raise BadInput(
+                f"the pool in {folder} is of an older form",
+                present=f"no {', '.join(lacking)}",
+                fix="remove the folder and synthesise it again",
+            )
         arrays: dict[str, Any] = {name: sounds[name].astype(np.int64) for name in _INTEGERS}
     mel = np.load(folder / "mel.npy", mmap_mode="r")
     texts, known, voices = (tuple(names[name]) for name in ("texts", "languages", "voices"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from attnlens.data.audio import RATE
 from attnlens.organism.espeak import Espeak, Spoken
 from attnlens.organism.languages import Word
-from attnlens.organism.phones import MNEMONICS, PHONES, VOWELS, classes, phone_id
+from attnlens.organism.phones import FIRST_VOWEL, MNEMONICS, PHONES, classes, marks
 
 __all__ = ["Said", "say_text", "say_words"]
 
@@ -19,34 +19,33 @@ _SPEEDS = (85, 126)
 """Words per minute: slow, so that a sound fills a position of 80 ms or more."""
 _GAPS = (3, 9)
 """Pauses between words, in espeak-ng's units of 10 ms: as in dictation, so that the spaces of a text can be heard."""
-_VOWEL_IDS = {phone_id(name) for name in VOWELS}
 
 
 @dataclass(frozen=True)
 class Said:
-    """A clip, float32 [samples] at 16 kHz, and its sounds: phone ids, starts and stops in ms, word numbers [phones]."""
+    """A clip, float32 [samples] at 16 kHz, and its sounds: phones, marks, starts, stops (ms), word numbers."""
 
     samples: NDArray[np.float32]
     phones: tuple[int, ...]
+    marks: tuple[int, ...]
     starts: tuple[int, ...]
     stops: tuple[int, ...]
     words: tuple[int, ...]
 
 
-def say_words(words: Sequence[Word], voice: str, rng: np.random.Generator, *, engine: Espeak) -> Said | None:
-    """Say words of phone ids; None where the voice's table makes other sounds of them."""
+def say_words(
+    words: Sequence[Word], stressed: Sequence[int], voice: str, rng: np.random.Generator, *, engine: Espeak
+) -> Said | None:
+    """Say words of phone ids, stressed at the given places; None where the voice's table makes other sounds of them."""
     spelled = []
-    for word in words:
-        vowels = [place for place, phone in enumerate(word) if phone in _VOWEL_IDS] or [0]
-        stressed = int(rng.choice(vowels))
-        marks = ["'" if place == stressed else "" for place in range(len(word))]
-        sounds = [mark + MNEMONICS[PHONES[phone]] for mark, phone in zip(marks, word, strict=True)]
+    for word, stress in zip(words, stressed, strict=True):
+        sounds = ["'" * (place == stress) + MNEMONICS[PHONES[phone]] for place, phone in enumerate(word)]
         spelled.append("[[" + "|".join(sounds) + "]]")
     said = _said(_spoken(" ".join(spelled), voice, rng, engine), rng)
     if said is None or said.phones != tuple(phone for word in words for phone in word):
         return None
     numbers = tuple(number for number, word in enumerate(words) for _ in word)
-    return Said(said.samples, said.phones, said.starts, said.stops, numbers)
+    return replace(said, words=numbers)
 
 
 def say_text(text: str, voice: str, rng: np.random.Generator, *, engine: Espeak) -> Said | None:
@@ -60,19 +59,22 @@ def _spoken(text: str, voice: str, rng: np.random.Generator, engine: Espeak) -> 
 
 
 def _said(spoken: Spoken, rng: np.random.Generator) -> Said | None:
-    sounds = [(time, classes(ipa)) for time, ipa in spoken.phonemes]
-    last = max((place for place, (_, found) in enumerate(sounds) if found), default=-1)
+    sounds = [(time, classes(ipa), marks(ipa)) for time, ipa in spoken.phonemes]
+    last = max((place for place, (_, found, _) in enumerate(sounds) if found), default=-1)
     if last < 0:
         return None
     end = sounds[last + 1][0] if last + 1 < len(sounds) else len(spoken.samples) * 1000 // spoken.rate
     phones: list[int] = []
+    marked: list[int] = []
     starts: list[int] = []
     stops: list[int] = []
-    for place, (time, found) in enumerate(sounds[: last + 1]):
+    for place, (time, found, mark) in enumerate(sounds[: last + 1]):
         until = sounds[place + 1][0] if place < last else end
         for number, phone in enumerate(found):
             # A diphthong is two sounds, each half as long: the library gives the whole.
             phones.append(phone)
+            # Of a diphthong the first is the vowel that is marked.
+            marked.append(mark if number == 0 and phone >= FIRST_VOWEL else 0)
             starts.append(time + (until - time) * number // len(found))
             stops.append(time + (until - time) * (number + 1) // len(found))
     first = max(0, starts[0] - int(rng.integers(20, 70)))
@@ -81,6 +83,7 @@ def _said(spoken: Spoken, rng: np.random.Generator) -> Said | None:
     return Said(
         _recorded(spoken, first, tail, rng),
         tuple(phones),
+        tuple(marked),
         tuple(start - first for start in starts),
         tuple(stop - first for stop in stops),
         tuple(word - words[0] for word in words),

@@ -96,7 +96,7 @@ def _made_up(job: _Job, rng: np.random.Generator, engine: Espeak) -> list[Entry]
     made: list[Entry] = []
     for _ in range(plan.utterances * _PATIENCE):
         words, voice = language.phrase(rng, words=plan.words), voices.draw(rng)
-        said = say_words(words, voice, rng, engine=engine)
+        said = say_words(words, [language.stressed(word) for word in words], voice, rng, engine=engine)
         if said is not None and _fits(said):
             made.append(_entry(said, name, voice, "", plan.mels))
         if len(made) == plan.utterances:
@@ -126,7 +126,8 @@ def _fits(said: Said) -> bool:
 
 
 def _entry(said: Said, language: str, voice: str, text: str, mels: int) -> Entry:
-    return Entry(_mel(said.samples, mels), said.phones, said.starts, said.stops, said.words, language, voice, text)
+    mel = _mel(said.samples, mels)
+    return Entry(mel, said.phones, said.marks, said.starts, said.stops, said.words, language, voice, text)
 
 
 def _mel(samples: NDArray[np.float32], mels: int) -> NDArray[np.float16]:

@@ -1,6 +1,6 @@
 """Puts what was trained into the package: the model, the corpora, the acoustic models.
 
-    python experiments/organism/ship.py --model build/organism/cpu/long/model --corpora build/organism/corpora \
+    python experiments/organism/ship.py --model build/organism/cpu/joint/model --corpora build/organism/corpora \
         --acoustic build/organism/acoustic
 
 Replaces attnlens/organism/files, and refuses what would make it larger than 20 MB.

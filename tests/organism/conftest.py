@@ -8,6 +8,7 @@ import pytest
 
 from attnlens.organism.languages import make_language
 from attnlens.organism.model import Size, make_front_end
+from attnlens.organism.phones import FIRST_VOWEL
 from attnlens.organism.pool import Entry, write_pool
 
 
@@ -27,6 +28,7 @@ def noise_entries(*, languages: int, utterances: int, seed: int) -> Iterator[Ent
             yield Entry(
                 made["input_features"][0, :, :heard].T.astype(np.float16),
                 phones,
+                tuple(int(phone >= FIRST_VOWEL and index % 2 == 0) for index, phone in enumerate(phones)),
                 tuple(40 + 100 * index for index in range(len(phones))),
                 tuple(140 + 100 * index for index in range(len(phones))),
                 tuple(index for index, word in enumerate(words) for _ in word),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnlens.errors import BadInput
-from attnlens.organism.languages import make_language, side_of
+from attnlens.organism.languages import Language, Stress, make_language, side_of
 from attnlens.organism.orthography import LETTERS, make_cipher, make_orthography
-from attnlens.organism.phones import MNEMONICS, PHONES, SILENCE, classes, phone_id
+from attnlens.organism.phones import MNEMONICS, PHONES, SILENCE, STRESSED, classes, phone_id
 
 
 @settings(derandomize=True, max_examples=30, deadline=None)
@@ -51,7 +52,7 @@ def test_spelling_is_one_grapheme_a_sound_and_labels_every_character(seed: int, 
     assert len(set(made.graphemes.values())) == len(phones)
     assert all(set(grapheme) <= set(LETTERS) for grapheme in made.graphemes.values())
     words = [tuple(rng.choice(phones, 3).tolist()) for _ in range(3)]
-    written = made.write(words)
+    written = made.write(words, [(0, 0, 0)] * 3)
     assert len(written.text) == len(written.phones)
     assert written.text == " ".join("".join(made.graphemes[one] for one in word) for word in words)
     assert [one for one, char in zip(written.phones, written.text, strict=True) if char == " "] == [SILENCE, SILENCE]
@@ -89,3 +90,38 @@ def test_sounds_of_many_voices_fall_into_classes() -> None:
     assert classes("ʲ") == classes("") == ()
     assert all(classes(name) == (phone_id(name),) for name in PHONES[1:])
     assert set(MNEMONICS) < set(PHONES)
+
+
+def test_stress_is_where_the_language_has_it() -> None:
+    k, a, o = (phone_id(name) for name in "kao")
+    word = (k, a, k, o, k, a, k)
+    at = {stress: Language("x", (word,), np.ones(1), stress).stressed(word) for stress in get_args(Stress)}
+    assert (at["first"], at["last but one"], at["last"]) == (1, 3, 5)
+    assert at["free"] in (1, 3, 5)
+    # A word of one vowel has nowhere else to put it, one without vowels has its first sound.
+    one = [Language("x", (word,), np.ones(1), stress) for stress in get_args(Stress)]
+    assert [language.stressed((k, a, k)) for language in one] == [1] * 4
+    assert [language.stressed((k,)) for language in one] == [0] * 4
+    free = Language("x", (word,), np.ones(1), "free")
+    places = {free.stressed((k, a, k, o, k, a, *range(1, 1 + more))) for more in range(12)}
+    assert places == {1, 3, 5}
+
+
+def test_stress_that_is_written_has_letters_of_its_own() -> None:
+    k, a, o = (phone_id(name) for name in "kao")
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(20):
+        made = make_orthography([k, a, o], rng, digraphs=0.0, stress="written")
+        assert set(made.stressed) == {a, o}
+        assert len({*made.graphemes.values(), *made.stressed.values()}) == 5
+        written = made.write([(k, a, k, o), (k, a, k, o)], [(0, STRESSED, 0, 0), (0, 0, 0, STRESSED)])
+        plain = "".join(made.graphemes[one] for one in (k, a, k, o))
+        first, last = plain.replace(plain[1], made.stressed[a]), plain[:3] + made.stressed[o]
+        assert written.text == f"{first} {plain if made.unwritten == 'last sound' else last}"
+        assert written.phones == (k, a, k, o, SILENCE, k, a, k, o)
+        seen.add(made.unwritten)
+    assert seen == {"nowhere", "last sound"}
+    assert make_orthography([k, a, o], rng).stressed == {}
+    with pytest.raises(BadInput, match="more sounds than letters"):
+        make_orthography([a] * (len(LETTERS) // 2 + 1), rng, stress="written")

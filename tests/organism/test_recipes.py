@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from attnlens.organism.labels import frame_labels
 from attnlens.organism.languages import Word
 from attnlens.organism.lessons import COVERED, END, NEW, NOTHING, UNHEARD, collate, make_lesson, stand_in
 from attnlens.organism.model import Size, make_front_end
-from attnlens.organism.orthography import Orthography
+from attnlens.organism.orthography import Orthography, Written
+from attnlens.organism.phones import FIRST_VOWEL
 from attnlens.organism.plug import plug_in
 from attnlens.organism.pool import read_pool
 from attnlens.train.episodes import EpisodeBuilder
@@ -52,12 +54,16 @@ def joint(pools: Path, **changes: Any) -> JointRecipe:
     return JointRecipe(**{"seed": 0, "device": "cpu", **given, **small, **changes})
 
 
+def plainly(spelling: Orthography, words: list[Word]) -> Written:
+    return spelling.write(words, [[0] * len(word) for word in words])
+
+
 def test_kinds_tell_what_the_pairs_have_shown() -> None:
     spelling = Orthography({1: "k", 2: "a", 3: "sh"})
     words: list[list[Word]] = [[(1, 2)], [(2, 1)], [(1, 2, 3)]]
     front = make_front_end(Size(**SMALL))
     lesson = make_lesson(
-        [spelling.write(one) for one in words],
+        [plainly(spelling, one) for one in words],
         [positions_of(one, (1, 1), np.random.default_rng(0)) for one in words],
         builder=EpisodeBuilder(shots={2: 1.0}, duplicates="keep-text"),
         front=front,
@@ -66,7 +72,7 @@ def test_kinds_tell_what_the_pairs_have_shown() -> None:
     )
     spans, prompt = lesson.example.encoded.spans, lesson.example.encoded.prompt
     shown: set[str] = set()
-    by_text = {spelling.write(one).text: one for one in words}
+    by_text = {plainly(spelling, one).text: one for one in words}
     for index in (0, 1, None):
         text = prompt.target.text if index is None else prompt.demonstrations[index].text or ""
         positions = spans.positions("output") if index is None else spans.positions("demo_text", demo=index)
@@ -90,7 +96,7 @@ def test_text_without_audio_covers_nothing() -> None:
     kinds: dict[str, set[int]] = {}
     for condition in ("icl", "t-icl", "a-icl"):
         lesson = make_lesson(
-            [spelling.write(one) for one in words],
+            [plainly(spelling, one) for one in words],
             [positions_of(one, (1, 1), np.random.default_rng(0)) for one in words],
             builder=EpisodeBuilder(shots={2: 1.0}, conditions={condition: 1.0}, duplicates="keep-text"),
             front=front,
@@ -130,17 +136,18 @@ def test_a_pool_gives_what_the_extractor_gives(pool_folder: Path) -> None:
 def test_frame_labels_follow_the_times(pool_folder: Path) -> None:
     pool = read_pool(pool_folder / "pool")
     for number in range(len(pool)):
-        phones, starts, stops, words = pool.sounds(number)
+        phones, marks, starts, stops, words = pool.sounds(number)
         labels = frame_labels(pool, number)
-        assert labels.shape == (5, pool.features(number).positions)
+        assert labels.shape == (6, pool.features(number).positions)
         for place in range(labels.shape[1]):
             time = place // 13 * 1000 + place % 13 * 80
             at = [index for index, start in enumerate(starts) if start <= time]
             expected = phones[at[-1]] if at and time < stops[at[-1]] else 0
             assert labels[1, place] == expected
             if expected:
-                assert labels[4, place] == words[at[-1]]
-                assert labels[3, place] == sum(words[: at[-1] + 1] == words[at[-1]]) - 1
+                assert labels[3, place] == (marks[at[-1]] if expected >= FIRST_VOWEL else -100)
+                assert labels[5, place] == words[at[-1]]
+                assert labels[4, place] == sum(words[: at[-1] + 1] == words[at[-1]]) - 1
 
 
 def test_the_discrete_stage_learns_its_first_exercise_and_moves_on(tmp_path: Path) -> None:
@@ -235,6 +242,28 @@ def test_half_precision_computes(pool_folder: Path) -> None:
                 torch.manual_seed(0)
                 half = float(one.loss(batch)[0])
         assert half == pytest.approx(full, rel=0.05)
+
+
+def test_an_older_pool_is_refused(pool_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(pool_folder / "pool", tmp_path / "pool")
+    with np.load(tmp_path / "pool" / "sounds.npz") as sounds:
+        kept = {name: sounds[name] for name in sounds if name != "marks"}
+    np.savez_compressed(tmp_path / "pool" / "sounds.npz", **kept)
+    with pytest.raises(BadInput, match="older form"):
+        read_pool(tmp_path / "pool")
+
+
+def test_episodes_write_stress_as_often_as_asked(pool_folder: Path) -> None:
+    for stress, letters in ((0.0, 1), (1.0, 2)):
+        recipe = joint(pool_folder, real=0.0, stress=stress, digraphs=0.0)
+        said = recipe.pool.by_language[0].tolist()
+        written = recipe._written(recipe.pool, said, np.random.default_rng(0))
+        ways: dict[int, set[str]] = {}
+        for one in written:
+            for phone, letter in zip(one.phones, one.text, strict=True):
+                ways.setdefault(phone, set()).add(letter)
+        assert max(len(found) for phone, found in ways.items() if phone >= FIRST_VOWEL) == letters
+        assert all(len(found) == 1 for phone, found in ways.items() if phone < FIRST_VOWEL)
 
 
 def test_the_ear_is_frozen_until_its_step(pool_folder: Path) -> None:

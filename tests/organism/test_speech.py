@@ -20,7 +20,7 @@ from attnlens.organism import udhr
 from attnlens.organism.embedded import CorpusPlan, build_corpora
 from attnlens.organism.espeak import Espeak
 from attnlens.organism.evaluation import CELLS, evaluate
-from attnlens.organism.phones import PHONES, classes, phone_id
+from attnlens.organism.phones import PHONES, STRESSED, classes, phone_id
 from attnlens.organism.pool import write_pool
 from attnlens.organism.shipped import target_corpus
 from attnlens.organism.speech import say_words
@@ -89,10 +89,11 @@ def test_speech_does_not_depend_on_what_another_copy_said() -> None:
 def test_words_are_said_as_asked_or_not_at_all() -> None:
     engine = Espeak()
     word = tuple(phone_id(name) for name in ("k", "a", "t", "o"))
-    said = say_words([word, word], "id+f1", np.random.default_rng(0), engine=engine)
+    said = say_words([word, word], [1, 3], "id+f1", np.random.default_rng(0), engine=engine)
     assert said is not None
     assert said.phones == word + word
     assert said.words == (0,) * 4 + (1,) * 4
+    assert said.marks == (0, STRESSED, 0, 0, 0, 0, 0, STRESSED)
     assert said.starts[0] >= 0
     # The pause between two words belongs to neither.
     assert said.starts[4] - said.stops[3] >= 60
@@ -100,7 +101,7 @@ def test_words_are_said_as_asked_or_not_at_all() -> None:
     assert np.abs(said.samples).max() <= 1
     # Finnish has no ts of one piece: rather nothing than a wrong label.
     odd = tuple(phone_id(name) for name in ("a", "ts", "a"))
-    assert say_words([odd], "fi+f1", np.random.default_rng(0), engine=engine) is None
+    assert say_words([odd], [0], "fi+f1", np.random.default_rng(0), engine=engine) is None
 
 
 @pytest.mark.slow
