@@ -16,7 +16,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 import soundfile
@@ -26,14 +25,13 @@ from attnlens.data.audio import RATE
 from attnlens.errors import AttnlensError, BadInput
 from attnlens.organism.espeak import Espeak
 from attnlens.organism.languages import Side, make_language
-from attnlens.organism.phones import NASAL, PHONES, STRESSED
+from attnlens.organism.phones import PHONES
 from attnlens.organism.speech import Said, say_text, say_words
 from attnlens.organism.splits import Splits, read_splits
 from attnlens.organism.udhr import clauses, phrases, read_declaration, require_package
 
 LONGEST_SECONDS = 5.0
 TRIES = 4
-ACUTE, TILDE = "\u0301", "\u0303"
 
 
 def main() -> None:
@@ -103,11 +101,10 @@ def speak(plan: dict[str, int], side: Side, splits: Splits, package: Path) -> It
 
 
 def spelt(said: Said) -> str:
-    """Write the sounds, words apart; a nasal vowel with a tilde, another stressed one with an acute."""
+    """Write the sounds, words apart."""
     words: dict[int, str] = {}
-    for phone, marks, word in zip(said.phones, said.marks, said.words, strict=True):
-        mark = TILDE if marks & NASAL else ACUTE if marks & STRESSED else ""
-        words[word] = words.get(word, "") + normalize("NFC", PHONES[phone] + mark)
+    for phone, word in zip(said.phones, said.words, strict=True):
+        words[word] = words.get(word, "") + PHONES[phone]
     return " ".join(words.values())
 
 
