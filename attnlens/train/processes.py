@@ -34,8 +34,10 @@ class Processes:
         self.count = int(self.accelerator.num_processes)
         self.rank = int(self.accelerator.process_index)
         self.main = self.rank == 0
-        # Alone, the spec's device is the device; together, each process has the one its launcher gave it.
-        self.device = device if self.count == 1 else str(self.accelerator.device)
+        # Alone, the spec's device is the device; together, each process has the one its launcher gave it. That may be
+        # `cpu:0`, a name by which no checkpoint can be read.
+        given = self.accelerator.device
+        self.device = device if self.count == 1 or given.type == "cpu" else str(given)
         self.whole: Any = None
 
     def parts(self, accumulate: int) -> range:

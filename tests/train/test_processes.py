@@ -15,7 +15,7 @@ from attnlens.train.processes import Processes
 from attnlens.train.spec import OptimiserSpec
 
 SCRIPT = """
-import sys
+import os, sys
 from pathlib import Path
 import numpy as np, torch
 from attnlens.train.loop import train
@@ -40,7 +40,10 @@ class Line:
         folder.mkdir(exist_ok=True)
 
 spec = TrainSpec(recipe="episodes", steps=6, accumulate=4, evaluate_every=3, save_every=3, log_every=1, device="cpu")
-print(train(spec, sys.argv[1], recipe=Line()))
+def tick(step, figures):
+    if step == 5 and sys.argv[2:] == ["kill"]:
+        os._exit(1)
+print(train(spec, sys.argv[1], recipe=Line(), tick=tick))
 """
 
 
@@ -54,7 +57,7 @@ def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     for start, name in (([sys.executable], "one"), (launcher, "two")):
         subprocess.run([*start, str(script), str(tmp_path / name)], env=surroundings, check=True, capture_output=True)
     one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
@@ -62,9 +65,17 @@ def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
     for left, right in zip(one, two, strict=True):
         assert left.pop("dev", {}) == pytest.approx(right.pop("dev", {}), rel=1e-5)
         assert left == pytest.approx(right, rel=1e-5)
-    states = [torch.load(tmp_path / name / "last.pt", weights_only=True)["module"] for name in ("one", "two")]
+    # Killed after what step 3 has kept, two go on to the weights of two that were not.
+    again = [*launcher, str(script), str(tmp_path / "killed")]
+    killed = subprocess.run([*again, "kill"], env=surroundings, check=False, capture_output=True)
+    assert killed.returncode != 0
+    assert lines(tmp_path / "killed")[-1]["step"] in (4, 5)
+    subprocess.run(again, env=surroundings, check=True, capture_output=True)
+    kept = ("one", "two", "killed")
+    states = [torch.load(tmp_path / name / "last.pt", weights_only=True)["module"] for name in kept]
     for name in states[0]:
         torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-5, atol=1e-6)
+        assert torch.equal(states[1][name], states[2][name])
 
 
 def test_batches_that_do_not_share_out_evenly_are_refused() -> None:
