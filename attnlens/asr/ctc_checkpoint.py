@@ -150,13 +150,18 @@ def _renew_head(model: Any) -> None:
     """Draw the head anew even where an old one fits by chance: its outputs meant other characters."""
     import torch
 
-    for name in _HEADS:
-        head = getattr(model, name, None)
-        for part in () if head is None else head.modules():
-            if isinstance(part, torch.nn.Linear | torch.nn.Conv1d):
-                torch.nn.init.normal_(part.weight, std=0.02)
-                if part.bias is not None:
-                    torch.nn.init.zeros_(part.bias)
+    for layer in _head_layers(model):
+        torch.nn.init.normal_(layer.weight, std=0.02)
+        if layer.bias is not None:
+            torch.nn.init.zeros_(layer.bias)
+
+
+def _head_layers(model: Any) -> list[Any]:
+    """Return what makes outputs of a model's states, by whatever name its class has for it."""
+    import torch
+
+    heads = [getattr(model, name) for name in _HEADS if hasattr(model, name)]
+    return [one for head in heads for one in head.modules() if isinstance(one, torch.nn.Linear | torch.nn.Conv1d)]
 
 
 def _share_head(made: Any, vocabulary: Vocabulary, model: str) -> None:
@@ -176,15 +181,11 @@ def _share_head(made: Any, vocabulary: Vocabulary, model: str) -> None:
         )
     pairs.append((vocabulary.blank, old.vocabulary.blank))
     rows, kept = ([pair[side] for pair in pairs] for side in (0, 1))
-    for name in _HEADS:
-        heads = (getattr(made, name, None), getattr(old.model, name, None))
-        parts = [[] if head is None else list(head.modules()) for head in heads]
-        for part, source in zip(*parts, strict=True):
-            if isinstance(part, torch.nn.Linear | torch.nn.Conv1d) and len(part.weight) == len(vocabulary):
-                with torch.no_grad():
-                    part.weight[rows] = source.weight[kept]
-                    if part.bias is not None:
-                        part.bias[rows] = source.bias[kept]
+    with torch.no_grad():
+        for layer, source in zip(_head_layers(made), _head_layers(old.model), strict=True):
+            layer.weight[rows] = source.weight[kept]
+            if layer.bias is not None:
+                layer.bias[rows] = source.bias[kept]
 
 
 def _add_adapters(model: Any) -> None:

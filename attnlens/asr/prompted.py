@@ -152,7 +152,8 @@ def write_transcript(
 
 
 def _require_room(lens: SpeechLM, prompts: Sequence[Prompt], lists: Sequence[NBest]) -> None:
-    if lens.front.context_length is None:
+    # One alone is refused as soon when it is scored, and need not be read twice.
+    if lens.front.context_length is None or len(lists) == 1:
         return
     counter = PositionCounter(lens.front)
     for prompt, one in zip(prompts, lists, strict=True):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from attnlens.asr.perplexity import foretells
 from attnlens.errors import BadInput
+from attnlens.run.tables import changed, count_edits
 from attnlens.stats.findings import Finding
 from attnlens.stats.judge import ALPHA
 from attnlens.stats.rank import FEWEST_CELLS
@@ -54,25 +55,12 @@ def foretelling(items: Sequence[Mapping[str, str]], *, normaliser: str) -> Findi
 
 def _cells(items: Sequence[Mapping[str, str]], normaliser: str) -> dict[str, dict[str, list[Numbers]]]:
     """Return nats, character errors and tokens [3] of each utterance's items, by configuration and utterance."""
-    from attnlens.asr.error_rate import count_errors
-
+    clean = [row for row in items if row["status"] == "finished" and changed(row) == "none"]
+    edits = count_edits(clean, unit="characters", normaliser=normaliser)
     found: dict[str, dict[str, list[Numbers]]] = {}
-    for corpus in dict.fromkeys(row["corpus"] for row in items):
-        rows = [row for row in items if row["corpus"] == corpus and _counts(row)]
-        counted = count_errors(
-            [row["reference"] for row in rows],
-            [row["transcription"] for row in rows],
-            unit="characters",
-            normaliser=normaliser,
-            ids=[row["item"] for row in rows],
-        )
-        for row, errors in zip(rows, counted.errors.tolist(), strict=True):
+    for row in clean:
+        if row["item"] in edits:
             cell = found.setdefault(f"{row['condition']} {row['shots_asked']}", {})
-            numbers = np.array([float(row["nll"]), errors, float(row["n_output_tokens"])])
-            cell.setdefault(f"{corpus}/{row['utterance']}", []).append(numbers)
+            numbers = np.array([float(row["nll"]), edits[row["item"]][0], float(row["n_output_tokens"])])
+            cell.setdefault(f"{row['corpus']}/{row['utterance']}", []).append(numbers)
     return found
-
-
-def _counts(row: Mapping[str, str]) -> bool:
-    clean = row["control"] == "none" and row.get("intervention", "none") == "none"
-    return clean and row["status"] == "finished" and row["transcribed"] == "yes"

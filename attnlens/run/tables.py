@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from attnlens.asr.alignment import Unit
 from attnlens.errors import BadInput
 
-__all__ = ["ALL", "TABLES", "compare_adapters", "make_tables"]
+__all__ = ["ALL", "TABLES", "changed", "compare_adapters", "count_edits", "make_tables"]
 
 ALL = "all"
 """Stands for all corpora together."""
 TABLES = ("bias", "errors", "controls")
 LEVEL = 0.95
+UNITS: tuple[Unit, ...] = ("characters", "words")
 
 Row = dict[str, Any]
 Numbers = NDArray[np.float64]
@@ -83,7 +84,7 @@ def compare_adapters(
     measured: list[_Measured] = []
     first = next(iter(items))
     for name, rows in items.items():
-        finished = [row for row in rows if row["status"] == "finished" and _changed(row) == "none"]
+        finished = [row for row in rows if row["status"] == "finished" and changed(row) == "none"]
         if not finished:
             continue
         layers, curves = _curves(traces[name])
@@ -124,21 +125,8 @@ def _curves(traces: Path) -> tuple[list[int], dict[str, tuple[Numbers, Numbers]]
 def _measured(
     rows: Sequence[Mapping[str, str]], curves: Mapping[str, tuple[Numbers, Numbers]], normaliser: str, layers: int
 ) -> list[_Measured]:
-    from attnlens.asr.error_rate import count_errors
-
     nothing = (np.nan, np.nan)
-    edits: dict[str, dict[str, Pair]] = {}
-    units: tuple[Unit, ...] = ("characters", "words")
-    for unit in units:
-        edits[unit] = {}
-        # Whether characters include spaces is a question to a language's script, so each corpus is asked by itself.
-        for corpus in dict.fromkeys(row["corpus"] for row in rows):
-            spoken = [row for row in rows if row["corpus"] == corpus and row["transcribed"] == "yes"]
-            references, answers = [row["reference"] for row in spoken], [row["transcription"] for row in spoken]
-            names = [row["item"] for row in spoken]
-            found = count_errors(references, answers, unit=unit, normaliser=normaliser, ids=names)
-            pairs = zip(found.errors.tolist(), found.length.tolist(), strict=True)
-            edits[unit] |= dict(zip(names, pairs, strict=True))
+    letters, words = (count_edits(rows, unit=unit, normaliser=normaliser) for unit in UNITS)
     absent = np.full(layers, np.nan)
     return [
         _Measured(
@@ -146,21 +134,37 @@ def _measured(
             utterance=f"{row['corpus']}/{row['utterance']}",
             condition=row["condition"],
             shots=int(row["shots_asked"]),
-            control=_changed(row),
+            control=changed(row),
             prompt=row["control"],
             intervention=row.get("intervention", "none"),
             chars=float(row["n_chars"]),
             nll=float(row["nll"]),
             bias=curves.get(row["item"], (absent, absent))[0],
             log_ratio=curves.get(row["item"], (absent, absent))[1],
-            letters=edits["characters"].get(row["item"], nothing),
-            words=edits["words"].get(row["item"], nothing),
+            letters=letters.get(row["item"], nothing),
+            words=words.get(row["item"], nothing),
         )
         for row in rows
     ]
 
 
-def _changed(row: Mapping[str, str]) -> str:
+def count_edits(rows: Sequence[Mapping[str, str]], *, unit: Unit, normaliser: str) -> dict[str, Pair]:
+    """Return edits and length of the reference of each line of ``items.csv`` that was transcribed, by its item."""
+    from attnlens.asr.error_rate import count_errors
+
+    edits: dict[str, Pair] = {}
+    # Whether characters include spaces is a question to a language's script, so each corpus is asked by itself.
+    for corpus in dict.fromkeys(row["corpus"] for row in rows):
+        spoken = [row for row in rows if row["corpus"] == corpus and row["transcribed"] == "yes"]
+        references, answers = [row["reference"] for row in spoken], [row["transcription"] for row in spoken]
+        names = [row["item"] for row in spoken]
+        found = count_errors(references, answers, unit=unit, normaliser=normaliser, ids=names)
+        pairs = zip(found.errors.tolist(), found.length.tolist(), strict=True)
+        edits |= dict(zip(names, pairs, strict=True))
+    return edits
+
+
+def changed(row: Mapping[str, str]) -> str:
     """Name what was changed in an item, prompt or computation: tables set it beside the clean run."""
     names = [name for name in (row["control"], row.get("intervention", "none")) if name != "none"]
     return " with ".join(names) or "none"
