@@ -13,6 +13,7 @@ import numpy as np
 from attnlens.errors import BadInput
 from attnlens.organism.lessons import COVERED, END, NEW, UNHEARD, Batch
 from attnlens.organism.model import HEAD, Size, make_front_end, make_model
+from attnlens.organism.packed import decode_packed
 from attnlens.organism.phones import PHONES
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ __all__ = ["ORDINALS", "WORDS", "Body", "make_size", "read_parts", "write_parts"
 
 ORDINALS, WORDS = 16, 8
 """Places in a word and words in a phrase that are told apart; the last stands for all beyond."""
-_TOGETHER = 4
-"""Lessons in one pass of the decoder."""
 
 
 def make_size(fields: dict[str, int] | None) -> Size:
@@ -139,26 +138,13 @@ class Body:
 
     def _states(self, batch: Batch, heard: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the last states [positions of all lessons, width], and what the reader reads [the same, HEAD]."""
-        import torch
-
-        ids = self._tensor(batch.ids)
-        audio = ids == self.front.audio_token_id
+        ids = self._flat(batch, batch.ids)
         embedded = self.model.model.language_model.embed_tokens(ids)
         if heard is not None:
-            embedded = embedded.masked_scatter(audio[..., None], heard.to(embedded.dtype))
-        # Lessons of like lengths together: little is computed on padding. No mask: what is padded stands at the end,
-        # where nothing that is trained sees it.
-        order = np.argsort(batch.lengths, kind="stable")
-        groups = np.array_split(order, -(-len(order) // _TOGETHER))
-        found: dict[str, dict[int, Tensor]] = {"states": {}, "next": {}, "own": {}}
-        for group in groups:
-            inputs = embedded[self._tensor(group), : int(batch.lengths[group].max())]
-            out = self.model.model.language_model(inputs_embeds=inputs, use_cache=False).last_hidden_state
-            for name, made in {"states": out, **self._read}.items():
-                for place, lesson in enumerate(group.tolist()):
-                    found[name][lesson] = made[place, : batch.lengths[lesson]]
-        flat = {name: torch.cat([made[lesson] for lesson in range(len(order))]) for name, made in found.items()}
-        return flat.pop("states"), flat
+            audio = ids == self.front.audio_token_id
+            embedded = embedded.masked_scatter(audio[:, None], heard.to(embedded.dtype))
+        states = decode_packed(self.model.model.language_model, embedded, batch.lengths.tolist())
+        return states, {name: one[0] for name, one in self._read.items()}
 
     def _flat(self, batch: Batch, array: Any) -> Tensor:
         """Return an array [lessons, positions] without the padding, lesson after lesson."""

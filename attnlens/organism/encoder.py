@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlens.organism.body import ORDINALS, WORDS, make_size, write_parts
-from attnlens.organism.hearing import augmented, encode_clips
+from attnlens.organism.hearing import encode_clips
 from attnlens.organism.labels import OFFSETS, frame_labels
 from attnlens.organism.lessons import side_by_side
 from attnlens.organism.model import make_front_end, make_model
@@ -67,7 +67,8 @@ class EncoderRecipe:
                 "heads": torch.nn.ModuleList(heads),
             }
         )
-        self.batch_size, self.places, self.augment, self.dev_clips = batch_size, places, augment, dev_clips
+        self.batch_size, self.places, self.dev_clips = batch_size, places, dev_clips
+        self.augment: Literal["on", "off"] = augment
         frames = np.diff(self.pool.frame_start)
         # Clips of like length side by side: little is computed on padding.
         self.order = np.argsort(frames, kind="stable")
@@ -88,7 +89,7 @@ class EncoderRecipe:
         """Return the cross-entropies over positions."""
         from torch.nn import functional
 
-        logits, labels = self._logits(batch, augment=self.augment == "on")
+        logits, labels = self._logits(batch, augment=self.augment)
         phones = [
             functional.cross_entropy(one.float(), label) for one, label in zip(logits[:3], labels[:3], strict=True)
         ]
@@ -115,7 +116,7 @@ class EncoderRecipe:
         found: list[float] = []
         for start in range(0, len(numbers), self.batch_size):
             part = numbers[start : start + self.batch_size]
-            logits, labels = self._logits(self._clips(pool, part), augment=False)
+            logits, labels = self._logits(self._clips(pool, part), augment="off")
             middle = len(OFFSETS) // 2
             hits = (logits[middle].argmax(-1) == labels[middle]).float().cpu().numpy()
             ends = np.cumsum([pool.features(number).positions for number in part])
@@ -131,7 +132,7 @@ class EncoderRecipe:
         return clips, np.concatenate([frame_labels(pool, number) for number in numbers], axis=1)
 
     def _logits(
-        self, batch: tuple[dict[str, NDArray[Any]], NDArray[np.int64]], *, augment: bool
+        self, batch: tuple[dict[str, NDArray[Any]], NDArray[np.int64]], *, augment: Literal["on", "off"]
     ) -> tuple[list[Tensor], Tensor]:
         import torch
         from torch.nn import functional
@@ -140,6 +141,6 @@ class EncoderRecipe:
         device = parts["first"].weight.device
         mel = torch.as_tensor(batch[0]["input_features"], device=device)
         mask = torch.as_tensor(batch[0]["input_features_mask"], device=device)
-        states = encode_clips(parts["tower"], augmented(mel, mask) if augment else mel, mask)
+        states = encode_clips(parts["tower"], mel, mask, augment=augment)
         hidden = functional.gelu(parts["first"](states))
         return [head(hidden) for head in parts["heads"]], torch.as_tensor(batch[1], device=device)

@@ -11,7 +11,7 @@ import numpy as np
 from attnlens.context.prompt import Condition, PairOrder
 from attnlens.errors import BadInput
 from attnlens.organism.body import Body, make_size, read_parts, write_parts
-from attnlens.organism.hearing import augmented, encode_clips
+from attnlens.organism.hearing import encode_clips
 from attnlens.organism.lessons import Batch, collate, make_lesson
 from attnlens.organism.model import save_model
 from attnlens.organism.orthography import Written, make_cipher, make_orthography
@@ -113,7 +113,8 @@ class JointRecipe:
         for one in (self.pool, self.dev_pool):
             _require(one, max(self.builder.most_shots, dev_shots), self.kinds[id(one)], real)
         self.body = Body(make_size(size), seed=seed, middle=middle)
-        self.seed, self.batch_size, self.dev_lessons, self.augment = seed, batch_size, dev_lessons, augment
+        self.seed, self.batch_size, self.dev_lessons = seed, batch_size, dev_lessons
+        self.augment: Literal["on", "off"] = augment
         self.weights = {"auxiliary": auxiliary, "new": new, "unheard": unheard}
         self.frozen_ear, self.step, self.explained = frozen_ear, 0, float("nan")
         self.ramp, self.ahead = ramp, ramp == 0
@@ -136,7 +137,7 @@ class JointRecipe:
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of the episodes' transcripts."""
-        heard = self._heard(batch, augment=self.augment == "on", learning=self.step >= self.frozen_ear)
+        heard = self._heard(batch, augment=self.augment, learning=self.step >= self.frozen_ear)
         return self.body.losses(batch, heard, **self.weights)
 
     def evaluate(self) -> dict[str, float]:
@@ -150,7 +151,7 @@ class JointRecipe:
                 batch = collate(
                     [self._lesson(self.dev_pool, builder, rng, real=self.real, trained="answer") for _ in range(count)]
                 )
-                bits += self.body.answer_bits(batch, self._heard(batch, augment=False, learning=False))
+                bits += self.body.answer_bits(batch, self._heard(batch, augment="off", learning=False))
                 characters += batch.characters
             found[f"bits_{condition}"] = bits / characters
         return {self.metric: found["bits_micl"], **found}
@@ -216,7 +217,7 @@ class JointRecipe:
         )
         return [orthography.write(words, pool.marking(number)) for words, number in zip(spelt, said, strict=True)]
 
-    def _heard(self, batch: Batch, *, augment: bool, learning: bool) -> Tensor | None:
+    def _heard(self, batch: Batch, *, augment: Literal["on", "off"], learning: bool) -> Tensor | None:
         import torch
 
         if not batch.clips:
@@ -226,7 +227,7 @@ class JointRecipe:
         mel = torch.as_tensor(batch.clips["input_features"], device=device)
         mask = torch.as_tensor(batch.clips["input_features_mask"], device=device)
         with torch.set_grad_enabled(learning and torch.is_grad_enabled()):
-            states = encode_clips(model.audio_tower, augmented(mel, mask) if augment else mel, mask)
+            states = encode_clips(model.audio_tower, mel, mask, augment=augment)
         return model.multi_modal_projector(states)
 
     def _load(self, decoder: str | None, encoder: str | None, resume_from: str | None, clips: int) -> None:

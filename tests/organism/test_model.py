@@ -72,16 +72,23 @@ def test_clips_together_sound_as_each_alone() -> None:
 
 
 def test_augmentation_keeps_the_shape_and_the_padding() -> None:
-    mel, mask = torch.randn(3, 80, 200), torch.ones(3, 200, dtype=torch.long)
-    mask[1, 120:] = 0
-    mel = mel * mask[:, None]
+    windows, mask, clip = torch.randn(5, 80, 100), torch.ones(5, 100, dtype=torch.long), torch.tensor([0, 0, 1, 2, 9])
+    mask[2, 20:] = 0
+    windows = windows * mask[:, None]
     torch.manual_seed(0)
-    one = augmented(mel, mask)
+    one = augmented(windows, mask, clip)
     torch.manual_seed(0)
-    assert torch.equal(one, augmented(mel, mask))
-    assert one.shape == mel.shape
-    assert not torch.equal(one, mel)
-    assert float(one[1, :, 120:].abs().max()) == 0
+    assert torch.equal(one, augmented(windows, mask, clip))
+    assert one.shape == windows.shape
+    assert all(not torch.equal(new, old) for new, old in zip(one, windows, strict=True))
+    assert float(one[2, :, 20:].abs().max()) == 0
+
+
+def test_augmentation_is_one_throat_and_one_room_for_a_clip() -> None:
+    windows, mask = torch.zeros(6, 80, 100), torch.ones(6, 100, dtype=torch.long)
+    made = augmented(windows, mask, torch.tensor([0, 0, 0, 1, 1, 1])).mean(-1)
+    alike = [float((made[0] - made[number]).abs().mean()) for number in (1, 2, 3, 4)]
+    assert max(alike[:2]) < 0.3 * min(alike[2:])
 
 
 def test_a_saved_organism_loads_as_any_checkpoint_and_passes_the_doctor(tmp_path: Path) -> None:

@@ -296,9 +296,9 @@ def test_training_sees_what_use_will_see(pool_folder: Path) -> None:
     with torch.no_grad():
         # A second lesson in the batch changes nothing: padding is at the end.
         batch = collate([lesson, other])
-        both = body.answer_bits(batch, recipe._heard(batch, augment=False, learning=False))
+        both = body.answer_bits(batch, recipe._heard(batch, augment="off", learning=False))
         alone = [collate([one]) for one in (lesson, other)]
-        each = [body.answer_bits(one, recipe._heard(one, augment=False, learning=False)) for one in alone]
+        each = [body.answer_bits(one, recipe._heard(one, augment="off", learning=False)) for one in alone]
     assert both == pytest.approx(sum(each), rel=1e-4)
     lens = SpeechLM(Qwen3AsrBackEnd(body.model, body.front), name="organism", family="qwen3-asr")
     encoded = lesson.example.encoded
