@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attnlens.capture.packed import decode_packed
 from attnlens.errors import BadInput
 from attnlens.organism.lessons import COVERED, END, NEW, UNHEARD, Batch
 from attnlens.organism.model import HEAD, Size, make_front_end, make_model
-from attnlens.organism.packed import decode_packed
 from attnlens.organism.phones import PHONES
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
-from attnlens.organism.packed import attend
+from attnlens.capture.packed import attend
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from attnlens.capture.packed import attend, decode_packed
 from attnlens.organism.model import Size, make_front_end, make_model
-from attnlens.organism.packed import attend, decode_packed
 
 
 @pytest.mark.parametrize("causal", [False, True])
