@@ -183,9 +183,10 @@ def _share_head(made: Any, vocabulary: Vocabulary, model: str) -> None:
     rows, kept = ([pair[side] for pair in pairs] for side in (0, 1))
     with torch.no_grad():
         for layer, source in zip(_head_layers(made), _head_layers(old.model), strict=True):
-            layer.weight[rows] = source.weight[kept]
-            if layer.bias is not None:
-                layer.bias[rows] = source.bias[kept]
+            if len(layer.weight) == len(vocabulary):
+                layer.weight[rows] = source.weight[kept]
+                if layer.bias is not None:
+                    layer.bias[rows] = source.bias[kept]
 
 
 def _add_adapters(model: Any) -> None:
