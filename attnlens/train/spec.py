@@ -25,7 +25,7 @@ class _Part(BaseModel):
 
 
 class OptimiserSpec(_Part):
-    """AdamW and its schedule."""
+    """AdamW, or Muon for some matrices and AdamW for the rest, and their schedule."""
 
     rate: Rate = 1e-3
     """The highest learning rate."""
@@ -36,6 +36,9 @@ class OptimiserSpec(_Part):
     """What AdamW adds to the denominator."""
     decay: Annotated[float, Field(ge=0)] = 0.01
     """Weight decay of matrices; vectors are not decayed."""
+    muon: tuple[str, ...] = ()
+    """Matrices whose name starts so are stepped by Muon, at a rate that moves them as far as AdamW would. Meant for the
+    matrices of a transformer's layers; not for embeddings and heads."""
     clip: Rate = 1.0
     """The largest gradient norm."""
     warmup: Annotated[int, Field(ge=0)] = 60
@@ -93,6 +96,8 @@ class TrainSpec(_Part):
         fields = self.model_dump(mode="json", exclude={"workers", "log_every", "device", "minutes"})
         if fields["optimiser"]["eps"] == EPSILON:
             del fields["optimiser"]["eps"]
+        if not fields["optimiser"]["muon"]:
+            del fields["optimiser"]["muon"]
         if fields["enough"] is None:
             del fields["enough"]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -74,10 +74,13 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "model" / "weights.pt", weights_only=True)
 
 
+@pytest.mark.parametrize("optimiser", [{}, {"muon": ["0."]}], ids=["adamw", "muon"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("kill_at", [1, 4, 7, 19])
-def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, kill_at: int, accumulate: int) -> None:
-    one = spec(accumulate=accumulate)
+def test_a_killed_run_ends_with_the_same_bits(
+    tmp_path: Path, kill_at: int, accumulate: int, optimiser: dict[str, Any]
+) -> None:
+    one = spec(accumulate=accumulate, optimiser=optimiser)
     train(one, tmp_path / "whole", recipe=Line())
 
     def kill(step: int, figures: dict[str, float]) -> None:
