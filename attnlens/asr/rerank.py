@@ -42,7 +42,9 @@ __all__ = ["Reranked", "Tell", "rerank_language"]
 Tell = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
 MEASURED = 3
-INTERPOLATED, JOINT, BONUS = "interpolated", "joint decoding", "token bonus alone"
+INTERPOLATED, JOINT, BONUS, SUM = "interpolated", "joint decoding", "token bonus alone", "sum-logprob"
+CONTROLLED = (SUM, INTERPOLATED)
+"""The rules by which a control's scores are judged too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,14 @@ class _Desk:
         said = [one.text for one in dev] * (len(lists) // len(dev))
         return tune(lists, said, unit=spec.unit, normaliser=spec.normaliser, **grid)
 
+    def rules(self, scorer: str, *among: str) -> dict[str, Rule]:
+        """Return the spec's rules by name, or those among some; where nothing is tuned, no rule that needs weights."""
+        wanted = [name for name in self.spec.rules if not among or name in among]
+        made: dict[str, Rule] = {name: make_rule(name) for name in wanted if name != INTERPOLATED}
+        if INTERPOLATED in wanted and scorer in self.weights:
+            made[INTERPOLATED] = Interpolated(self.weights[scorer])
+        return made
+
     def bonus_alone(self, lists: Sequence[Candidates], dev_lists: Sequence[Candidates], dev: _Heard) -> None:
         """Show what the bonus per token gives without any language model: the rest of a gain is the model's."""
         weights = self.tuned(dev_lists, dev.utterances, lm_weights=(0.0,))
@@ -150,19 +160,13 @@ def rerank_language(
     if spec.selector is not None and lens is not None:
         main = spec.selector.asked
         _rerank_by_prompt(desk, lens, spec.selector, *heard)
-    rules: dict[str, Rule] = {}
-    for name in spec.rules:
-        if name != INTERPOLATED:
-            rules[f"{main} {name}"] = make_rule(name)
-        elif main in desk.weights:
-            rules[f"{main} {name}"] = Interpolated(desk.weights[main])
     return Reranked(
         corpus=corpus,
         test=ListTest(
             language=corpus.name,
             lists=desk.scored[main],
             references=[one.text for one in test],
-            rules=rules,
+            rules={f"{main} {name}": rule for name, rule in desk.rules(main).items()},
             others=desk.others,
             clusters=_clusters(test),
             tags=desk.tags,
@@ -211,7 +215,7 @@ def _rerank_by_ngram(desk: _Desk, part: NgramPart, test: _Heard, dev: _Heard) ->
 def _rerank_by_text_lm(desk: _Desk, part: TextLmPart, test: _Heard, dev: _Heard) -> None:
     """Re-rank with a text model of transformers, its weights tuned on dev where there is one."""
     lm, seed = load_text_lm(part, desk.corpus), desk.spec.seeds[0]
-    rule: str | Rule = "sum-logprob"
+    rule: str | Rule = SUM
     desk.tell(f"scoring: {part.name}", 0, len(test.lists))
     desk.scored[part.name] = score_by_text_lm(lm, part, desk.corpus, test.utterances, test.lists, seed=seed)
     if dev.utterances:
@@ -247,10 +251,10 @@ def _rerank_by_prompt(desk: _Desk, lens: SpeechLM, part: SelectorPart, test: _He
             for one in block
         ]
         desk.scored[control] = _scored(desk, lens, changed, lists, control)
-        rule: str | Rule = Interpolated(desk.weights[main]) if main in desk.weights else "sum-logprob"
-        name = f"control: {control}"
-        desk.others[name] = [choice.text for choice in select(desk.scored[control], rule)]
-        desk.tags[name] = INTERPOLATED if main in desk.weights else "sum-logprob"
+        # With weights of the clean prompts, and where none are asked what the scores say by themselves.
+        for name, rule in (desk.rules(main, *CONTROLLED) or {SUM: make_rule(SUM)}).items():
+            chosen = select(desk.scored[control], rule)
+            desk.others[f"control: {control}, {name}"] = [choice.text for choice in chosen]
     if part.controls and not part.shots:
         desk.remarks.append("no controls: there are no demonstrations to change")
     if part.instruction == "on":

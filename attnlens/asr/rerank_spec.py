@@ -70,7 +70,7 @@ class SelectorPart(_Part):
     order: Order = "nearest-first"
     template: str = "default"
     controls: tuple[str, ...] = ("mismatched-pairs",)
-    """Each gives a row of its own, with the weights of the clean prompts."""
+    """Each gives a row for `sum-logprob` and one for `interpolated`, with the weights of the clean prompts."""
     prompted: str | None = None
     """A repetition guard: let the model also write the transcripts. None: it does not."""
     instruction: Literal["on", "off"] = "off"

@@ -71,7 +71,9 @@ def test_the_whole_way(tmp_path: Path) -> None:
     assert names == [
         ACOUSTIC, "random pick", "LM only",
         *(f"micl {rule}" for rule in described.rules),
-        "n-gram interpolated", "token bonus alone", "control: mismatched-pairs", "oracle", "anti-oracle",
+        "n-gram interpolated", "token bonus alone",
+        "control: mismatched-pairs, sum-logprob", "control: mismatched-pairs, interpolated",
+        "oracle", "anti-oracle",
     ]  # fmt: skip
     # All but the one utterance that nothing was heard of.
     assert tables[0]["oracle"].words.errors.sum() == len(made.test[3].text.split())
