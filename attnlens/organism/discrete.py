@@ -27,7 +27,7 @@ __all__ = ["DiscreteRecipe", "Stage", "positions_of"]
 
 _REVISITS = 0.2
 """How often an earlier stage is practised again."""
-_MEMORY = 0.95
+_MEMORY = 0.9
 """Of the running mean of covered accuracy."""
 
 

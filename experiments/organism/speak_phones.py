@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,14 @@ from attnlens.data.audio import RATE
 from attnlens.errors import AttnlensError, BadInput
 from attnlens.organism.espeak import Espeak
 from attnlens.organism.languages import Side, make_language
-from attnlens.organism.phones import PHONES
+from attnlens.organism.phones import NASAL, PHONES, STRESSED
 from attnlens.organism.speech import Said, say_text, say_words
 from attnlens.organism.splits import Splits, read_splits
 from attnlens.organism.udhr import clauses, phrases, read_declaration, require_package
 
 LONGEST_SECONDS = 5.0
 TRIES = 4
+TILDE, ACUTE = "\u0303", "\u0301"
 
 
 def main() -> None:
@@ -101,11 +103,15 @@ def speak(plan: dict[str, int], side: Side, splits: Splits, package: Path) -> It
 
 
 def spelt(said: Said) -> str:
-    """Write the sounds, words apart."""
+    """Write the sounds, words apart; a nasal vowel with a tilde, a stressed one with an acute, as many spellings do.
+
+    What is fine-tuned on a spelling that has such letters then knows what they sound like.
+    """
     words: dict[int, str] = {}
-    for phone, word in zip(said.phones, said.words, strict=True):
-        words[word] = words.get(word, "") + PHONES[phone]
-    return " ".join(words.values())
+    for phone, mark, word in zip(said.phones, said.marks, said.words, strict=True):
+        over = TILDE if mark & NASAL else ACUTE if mark & STRESSED else ""
+        words[word] = words.get(word, "") + PHONES[phone] + over
+    return unicodedata.normalize("NFC", " ".join(words.values()))
 
 
 if __name__ == "__main__":
