@@ -185,7 +185,7 @@ class JointRecipe:
         share: float = 1.0,
     ) -> Any:
         made_up, texts = self.kinds[id(pool)]
-        numbers = texts if texts and (not made_up or rng.random() < real) else made_up
+        numbers = texts if rng.random() < real else made_up
         language = pool.by_language[numbers[int(rng.integers(len(numbers)))]]
         language = language[: max(builder.most_shots + 1, int(share * len(language)))]
         said = rng.choice(language, builder.most_shots + 1, replace=False).tolist()
@@ -261,5 +261,11 @@ def _require(pool: Pool, shots: int, kinds: tuple[list[int], list[int]], real: f
             present=f"{len(pool.by_language[smallest])} utterances",
             fix="lower the shots, or synthesise more utterances of each language",
         )
-    if not kinds[1] and real > 0 and kinds[0] and real == 1:
-        raise BadInput("the pool has no real languages", given=f"real: {real}", fix="lower real to 0")
+    for there, share, what in ((kinds[0], 1 - real, "made-up"), (kinds[1], real, "real")):
+        if share > 0 and not there:
+            raise BadInput(
+                f"the pool has no {what} languages, which a share of the episodes is to be in",
+                given=f"real: {real}",
+                present=f"{len(kinds[0])} made-up languages, {len(kinds[1])} real ones",
+                fix=f"set real to {1 if what == 'made-up' else 0}, or make another pool",
+            )

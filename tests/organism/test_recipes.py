@@ -23,11 +23,12 @@ from attnlens.organism.model import Size, make_front_end
 from attnlens.organism.orthography import Orthography, Written
 from attnlens.organism.phones import FIRST_VOWEL
 from attnlens.organism.plug import plug_in
-from attnlens.organism.pool import read_pool
+from attnlens.organism.pool import read_pool, write_pool
 from attnlens.train.episodes import EpisodeBuilder
 from attnlens.train.loop import train
 from attnlens.train.recipe import make_recipe
 from attnlens.train.spec import TrainSpec
+from tests.organism.conftest import noise_entries
 
 SMALL = {
     "width": 32,
@@ -345,6 +346,17 @@ def test_bad_stages_and_sizes_are_refused(pool_folder: Path, tmp_path: Path) -> 
     wide = {**SMALL, "width": 64}
     with pytest.raises(BadInput, match="another size"):
         joint(pool_folder, size=wide, decoder=str(tmp_path / "stage"), encoder=str(tmp_path / "stage"))
+
+
+def test_a_share_of_languages_that_a_pool_does_not_have_is_refused(tmp_path: Path) -> None:
+    for name, real in (("pool", False), ("dev", False), ("real", True)):
+        entries = [one for one in noise_entries(languages=2, utterances=8, seed=0) if bool(one.text) == real]
+        write_pool(entries, tmp_path / name)
+    assert joint(tmp_path, real=0.0).kinds
+    with pytest.raises(BadInput, match="no real languages"):
+        joint(tmp_path, real=0.3)
+    with pytest.raises(BadInput, match="no made-up languages"):
+        joint(tmp_path, real=0.3, pool=str(tmp_path / "real"))
 
 
 def test_stand_ins_are_told_apart() -> None:
