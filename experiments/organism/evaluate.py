@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ from attnlens.models.clips import reusing_clips
 from attnlens.models.load import load
 from attnlens.organism.evaluation import CELLS, Answer, evaluate
 from attnlens.stats.bootstrap import bootstrap
+
+ORDER = ("asr k=0", "t-icl k=8", "icl k=8", "micl k=8")
+"""Contexts, each of which should make the reference cheaper than the one before."""
 
 
 def main() -> None:
@@ -56,26 +60,29 @@ def main() -> None:
 
 
 def render(answers: list[Answer]) -> str:
-    """Return the table: one row per cell, then character errors by language and by voice at 8 pairs."""
+    """Return the table: one row per cell, what each context saves, then character errors by language and by voice."""
+    names = sorted({one.utterance for one in answers})
+    sums = {cell: np.zeros((3, len(names))) for cell in dict.fromkeys(one.cell for one in answers)}
+    for one in answers:
+        sums[one.cell][:, names.index(one.utterance)] += [one.edits, one.bits, one.characters]
     rows = ["| context | CER % | 95 % | bits per character | 95 % | utterances |", "|---|---|---|---|---|---|"]
-    for cell in dict.fromkeys(one.cell for one in answers):
-        chosen = [one for one in answers if one.cell == cell]
-        names = sorted({one.utterance for one in chosen})
-        sums = np.zeros((len(names), 3))
-        for one in chosen:
-            sums[names.index(one.utterance)] += [one.edits, one.bits, one.characters]
-        edits, bits, characters = sums.T
+    for cell, (edits, bits, characters) in sums.items():
         cer, each = (bootstrap(one, per=characters) for one in (100 * edits, bits))
         rows.append(
             f"| {cell} | {cer.estimate:.1f} | {cer.low:.1f}-{cer.high:.1f} |"
             f" {each.estimate:.2f} | {each.low:.2f}-{each.high:.2f} | {len(names)} |"
         )
-    rows += ["", "CER % with 8 pairs, by language and voice:", ""]
-    pairs = [one for one in answers if one.cell == "micl k=8"]
-    for key in ("language", "voice"):
-        for value in sorted({getattr(one, key) for one in pairs}):
-            part = [one for one in pairs if getattr(one, key) == value]
-            rows.append(f"- {value}: {100 * sum(o.edits for o in part) / sum(o.characters for o in part):.1f}")
+    rows += ["", "Bits per character less than in the context before, paired over utterances:", ""]
+    for before, after in pairwise(one for one in ORDER if one in sums):
+        saved = bootstrap(sums[before][1] - sums[after][1], per=sums[after][2])
+        rows.append(f"- {before} -> {after}: {saved.estimate:.2f} [{saved.low:.2f}, {saved.high:.2f}]")
+    for cell in ("micl k=8", "micl k=16"):
+        rows += ["", f"CER % of {cell}, by language and voice:", ""]
+        pairs = [one for one in answers if one.cell == cell]
+        for key in ("language", "voice"):
+            for value in sorted({getattr(one, key) for one in pairs}):
+                part = [one for one in pairs if getattr(one, key) == value]
+                rows.append(f"- {value}: {100 * sum(o.edits for o in part) / sum(o.characters for o in part):.1f}")
     return "\n".join(rows) + "\n"
 
 
