@@ -154,8 +154,12 @@ def test_the_chain_goes_from_nothing_to_a_table(tmp_path: Path, package: Path, m
     answers = list(evaluate(load(str(built / "joint" / "model")), targets, seeds=[0], limit=2))
     assert {one.cell for one in answers} == {str(cell) for cell in CELLS}
     table = script("evaluate").render(answers)
-    rows = [row.split("|")[1].strip() for row in table.splitlines() if " k=" in row]
+    rows = [row.split("|")[1].strip() for row in table.splitlines() if row.startswith("|") and " k=" in row]
     assert rows == [str(cell) for cell in CELLS]
+    # What one context saves over the one before is the difference of their rows.
+    bits = {row.split("|")[1].strip(): float(row.split("|")[4]) for row in table.splitlines() if row.startswith("|") and " k=" in row}
+    saved = next(row for row in table.splitlines() if row.startswith("- icl k=8 -> micl k=8: "))
+    assert float(saved.split(": ")[1].split()[0]) == pytest.approx(bits["icl k=8"] - bits["micl k=8"], abs=0.011)
 
 
 def test_a_changed_package_is_refused(tmp_path: Path, package: Path) -> None:
