@@ -154,10 +154,10 @@ def test_the_chain_goes_from_nothing_to_a_table(tmp_path: Path, package: Path, m
     answers = list(evaluate(load(str(built / "joint" / "model")), targets, seeds=[0], limit=2))
     assert {one.cell for one in answers} == {str(cell) for cell in CELLS}
     table = script("evaluate").render(answers)
-    rows = [row.split("|")[1].strip() for row in table.splitlines() if row.startswith("|") and " k=" in row]
-    assert rows == [str(cell) for cell in CELLS]
+    cells = [row.split("|")[1:-1] for row in table.splitlines() if row.startswith("|") and " k=" in row]
+    assert [row[0].strip() for row in cells] == [str(cell) for cell in CELLS]
     # What one context saves over the one before is the difference of their rows.
-    bits = {row.split("|")[1].strip(): float(row.split("|")[4]) for row in table.splitlines() if row.startswith("|") and " k=" in row}
+    bits = {row[0].strip(): float(row[3]) for row in cells}
     saved = next(row for row in table.splitlines() if row.startswith("- icl k=8 -> micl k=8: "))
     assert float(saved.split(": ")[1].split()[0]) == pytest.approx(bits["icl k=8"] - bits["micl k=8"], abs=0.011)
 
