@@ -12,7 +12,7 @@ import numpy as np
 
 from attnlens.capture.packed import decode_packed
 from attnlens.errors import BadInput
-from attnlens.organism.lessons import COVERED, END, NEW, UNHEARD, Batch
+from attnlens.organism.lessons import COVERED, END, NEW, UNHEARD, UNPAIRED, Batch
 from attnlens.organism.model import HEAD, Size, make_front_end, make_model
 from attnlens.organism.phones import PHONES
 
@@ -23,6 +23,7 @@ __all__ = ["ORDINALS", "WORDS", "Body", "make_size", "read_parts", "write_parts"
 
 ORDINALS, WORDS = 16, 8
 """Places in a word and words in a phrase that are told apart; the last stands for all beyond."""
+_KINDS = {"covered": COVERED, "new": NEW, "end": END, "unheard": UNHEARD, "unpaired": UNPAIRED}
 
 
 def make_size(fields: dict[str, int] | None) -> Size:
@@ -84,7 +85,7 @@ class Body:
         return self.parts["phone"](tensors["phones"]) + places * (tensors["phones"] > 0)[:, None]
 
     def losses(
-        self, batch: Batch, heard: Tensor | None, *, new: float, unheard: float, auxiliary: float
+        self, batch: Batch, heard: Tensor | None, *, new: float, unheard: float, unpaired: float, auxiliary: float
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the weighted loss of a batch and what is worth watching: letters that the pairs cover above all.
 
@@ -92,8 +93,9 @@ class Body:
         ----------
         heard
             Embeddings [positions, width] of all audio positions in order; None where there are none.
-        new, unheard
-            The weight of letters that no pair has shown yet, and of text without audio.
+        new, unheard, unpaired
+            The weight of letters that no pair has shown yet, of text without audio, and of letters of an answer that is
+            heard after texts without theirs.
         auxiliary
             The weight of the losses of what the matching head reads.
         """
@@ -107,11 +109,12 @@ class Body:
         weights = logits.new_ones(len(wanted))
         weights[kind == NEW] = new
         weights[kind == UNHEARD] = unheard
+        weights[kind == UNPAIRED] = unpaired
         each = functional.cross_entropy(logits, wanted, reduction="none")
         loss = (each * weights).sum() / weights.sum().clamp(min=1e-6)
         right = logits.argmax(-1) == wanted
         figures = {"letters": float(each.detach().mean())}
-        for name, code in (("covered", COVERED), ("new", NEW), ("end", END), ("unheard", UNHEARD)):
+        for name, code in _KINDS.items():
             chosen = kind == code
             if bool(chosen.any()):
                 figures[name] = float(right[chosen].float().mean())

@@ -103,7 +103,7 @@ class DiscreteRecipe:
             part.requires_grad_(False)
         self.seed, self.batch_size, self.dev_lessons = seed, batch_size, dev_lessons
         self.pass_at, self.done_at = pass_at, done_at
-        self.weights = {"auxiliary": auxiliary, "new": new, "unheard": unheard}
+        self.weights = {"auxiliary": auxiliary, "new": new, "unheard": unheard, "unpaired": new}
         self.stage, self.mean = 0, 0.0
         self.builders = [_builder(stage) for stage in self.stages]
 

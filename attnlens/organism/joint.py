@@ -49,6 +49,8 @@ class JointRecipe:
         See :func:`make_orthography`.
     stress
         The share of episodes of made-up languages whose spelling writes stress.
+    auxiliary, new, unheard, unpaired
+        Weights of losses, see :meth:`Body.losses`; ``unpaired`` None is ``new``.
     frozen_ear
         Steps before the encoder is trained too.
     ramp
@@ -84,6 +86,7 @@ class JointRecipe:
         middle: int | None = None,
         new: float = 0.1,
         unheard: float = 0.3,
+        unpaired: float | None = None,
         frozen_ear: int = 0,
         ramp: int = 0,
         augment: Literal["on", "off"] = "on",
@@ -115,7 +118,8 @@ class JointRecipe:
         self.body = Body(make_size(size), seed=seed, middle=middle)
         self.seed, self.batch_size, self.dev_lessons = seed, batch_size, dev_lessons
         self.augment: Literal["on", "off"] = augment
-        self.weights = {"auxiliary": auxiliary, "new": new, "unheard": unheard}
+        unpaired = new if unpaired is None else unpaired
+        self.weights = {"auxiliary": auxiliary, "new": new, "unheard": unheard, "unpaired": unpaired}
         self.frozen_ear, self.step, self.explained = frozen_ear, 0, float("nan")
         self.ramp, self.ahead = ramp, ramp == 0
         self._load(decoder, encoder, resume_from, plug_clips)

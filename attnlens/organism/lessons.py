@@ -24,6 +24,7 @@ __all__ = [
     "NEW",
     "NOTHING",
     "UNHEARD",
+    "UNPAIRED",
     "Batch",
     "Lesson",
     "collate",
@@ -32,9 +33,9 @@ __all__ = [
     "stand_in",
 ]
 
-NOTHING, COVERED, NEW, END, UNHEARD = range(5)
+NOTHING, COVERED, NEW, END, UNHEARD, UNPAIRED = range(6)
 """Kinds of positions: untrained; predicting a letter that earlier pairs have shown, or not yet; predicting the end of a
-text; predicting text without its audio."""
+text; predicting text without its audio, or with it after texts that were shown without theirs."""
 
 
 Sign = tuple[str, int]
@@ -115,8 +116,11 @@ def make_lesson(
             _mark(lesson, spans.positions("demo_text", demo=index), text, shown if paired else None)
         if demo.audio is not None:
             shown |= set(_signs(text))
-    heard = prompt.target.audio is not None
-    _mark(lesson, spans.positions("output"), written[int(prompt.target.id)], shown if heard else None)
+    heard, answer = prompt.target.audio is not None, spans.positions("output")
+    _mark(lesson, answer, written[int(prompt.target.id)], shown if heard else None)
+    if prompt.condition == "icl":
+        kinds = lesson.kinds[answer - 1]
+        lesson.kinds[answer - 1] = np.where(kinds == NEW, UNPAIRED, kinds)
     return lesson
 
 

@@ -18,7 +18,7 @@ from attnlens.organism.hearing import encode_clips
 from attnlens.organism.joint import JointRecipe
 from attnlens.organism.labels import frame_labels
 from attnlens.organism.languages import Word
-from attnlens.organism.lessons import COVERED, END, NEW, NOTHING, UNHEARD, collate, make_lesson, stand_in
+from attnlens.organism.lessons import COVERED, END, NEW, NOTHING, UNHEARD, UNPAIRED, collate, make_lesson, stand_in
 from attnlens.organism.model import Size, make_front_end
 from attnlens.organism.orthography import Orthography, Written
 from attnlens.organism.phones import FIRST_VOWEL
@@ -105,7 +105,7 @@ def test_text_without_audio_covers_nothing() -> None:
             rng=np.random.default_rng(0),
         )
         kinds[condition] = set(lesson.kinds.tolist()) - {NOTHING}
-    assert kinds == {"icl": {UNHEARD, NEW, END}, "t-icl": {UNHEARD}, "a-icl": {NEW, END}}
+    assert kinds == {"icl": {UNHEARD, UNPAIRED, END}, "t-icl": {UNHEARD}, "a-icl": {NEW, END}}
 
 
 def test_a_pool_gives_what_the_extractor_gives(pool_folder: Path) -> None:
@@ -346,6 +346,16 @@ def test_bad_stages_and_sizes_are_refused(pool_folder: Path, tmp_path: Path) -> 
     wide = {**SMALL, "width": 64}
     with pytest.raises(BadInput, match="another size"):
         joint(pool_folder, size=wide, decoder=str(tmp_path / "stage"), encoder=str(tmp_path / "stage"))
+
+
+def test_answers_after_texts_without_audio_weigh_what_is_asked(pool_folder: Path) -> None:
+    one = joint(pool_folder, conditions={"icl": 1.0}, shots={2: 1.0}, augment="off", auxiliary=0.0)
+    batch = one.batch(np.random.default_rng(0))
+    found = []
+    for unpaired in (None, 0.1, 1.0):
+        other = joint(pool_folder, augment="off", auxiliary=0.0, unpaired=unpaired)
+        found.append(float(other.loss(batch)[0].detach()))
+    assert found[0] == found[1] != found[2]
 
 
 def test_a_share_of_languages_that_a_pool_does_not_have_is_refused(tmp_path: Path) -> None:
