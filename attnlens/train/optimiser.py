@@ -71,13 +71,13 @@ def make_optimiser(module: nn.Module, spec: OptimiserSpec) -> optim.Optimizer:
     import torch
 
     groups: dict[tuple[str, float, float], list[torch.nn.Parameter]] = {}
-    unused = {*spec.rates, *spec.muon}
+    unused = {*(("rates", one) for one in spec.rates), *(("muon", one) for one in spec.muon)}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         prefixes = sorted((one for one in spec.rates if name.startswith(one)), key=len)
-        orthogonal = {one for one in spec.muon if name.startswith(one)} if parameter.dim() == _MATRIX else set()
-        unused -= orthogonal.union(prefixes)
+        orthogonal = [one for one in spec.muon if parameter.dim() == _MATRIX and name.startswith(one)]
+        unused -= {*(("rates", one) for one in prefixes), *(("muon", one) for one in orthogonal)}
         factor = spec.rates[prefixes[-1]] if prefixes else 1.0
         decay = spec.decay if parameter.dim() > 1 else 0.0
         groups.setdefault(("muon" if orthogonal else "adamw", factor, decay), []).append(parameter)
@@ -85,7 +85,7 @@ def make_optimiser(module: nn.Module, spec: OptimiserSpec) -> optim.Optimizer:
         names = sorted({name.split(".")[0] for name, _ in module.named_parameters()})
         raise BadInput(
             "the optimiser's spec names parameters that are not there, or none of which is trained in that way",
-            given=sorted(unused)[0],
+            given=": ".join(sorted(unused)[0]),
             present=", ".join(names),
         )
     if not groups:
