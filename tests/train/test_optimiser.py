@@ -17,7 +17,7 @@ def module() -> torch.nn.Module:
 
 def test_a_step_of_muon_is_the_gradient_made_orthogonal() -> None:
     made = module()
-    layer: torch.nn.Linear = made[0]  # type: ignore[index,assignment]
+    layer: torch.nn.Linear = made[0]  # type: ignore[index]
     before, gradient = layer.weight.detach().clone(), layer.weight.grad
     assert gradient is not None
     optimiser = make_optimiser(made, OptimiserSpec(rate=0.01, decay=0.0, muon=("0.",)))
