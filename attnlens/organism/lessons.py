@@ -116,11 +116,14 @@ def make_lesson(
             _mark(lesson, spans.positions("demo_text", demo=index), text, shown if paired else None)
         if demo.audio is not None:
             shown |= set(_signs(text))
-    heard, answer = prompt.target.audio is not None, spans.positions("output")
-    _mark(lesson, answer, written[int(prompt.target.id)], shown if heard else None)
-    if prompt.condition == "icl":
-        kinds = lesson.kinds[answer - 1]
-        lesson.kinds[answer - 1] = np.where(kinds == NEW, UNPAIRED, kinds)
+    heard = prompt.target.audio is not None
+    _mark(
+        lesson,
+        spans.positions("output"),
+        written[int(prompt.target.id)],
+        shown if heard else None,
+        unshown=UNPAIRED if prompt.condition == "icl" else NEW,
+    )
     return lesson
 
 
@@ -133,7 +136,9 @@ def _number(audio: Audio) -> int:
     return int(audio.load()[0])
 
 
-def _mark(lesson: Lesson, positions: NDArray[np.int64], text: Written, shown: set[Sign] | None) -> None:
+def _mark(
+    lesson: Lesson, positions: NDArray[np.int64], text: Written, shown: set[Sign] | None, *, unshown: int = NEW
+) -> None:
     """Fill in what predicts the characters of a text; ``shown`` None for a text that is not heard."""
     length = len(text.text)
     if len(positions) not in (length, length + 1):
@@ -147,7 +152,7 @@ def _mark(lesson: Lesson, positions: NDArray[np.int64], text: Written, shown: se
         lesson.kinds[at] = UNHEARD
         lesson.kinds[end] = UNHEARD
         return
-    lesson.kinds[at] = [COVERED if one in shown or one[0] == " " else NEW for one in _signs(text)]
+    lesson.kinds[at] = [COVERED if one in shown or one[0] == " " else unshown for one in _signs(text)]
     lesson.kinds[end] = END
     phones = np.asarray(text.phones, dtype=np.int64)
     lesson.next_phone[at] = phones
