@@ -15,6 +15,7 @@ from attnlens.organism.hearing import encode_clips
 from attnlens.organism.lessons import Batch, collate, make_lesson
 from attnlens.organism.model import save_model
 from attnlens.organism.orthography import Written, make_cipher, make_orthography
+from attnlens.organism.phones import NASAL
 from attnlens.organism.plug import plug_in
 from attnlens.organism.pool import Pool, read_pool
 from attnlens.train.episodes import EpisodeBuilder
@@ -49,6 +50,8 @@ class JointRecipe:
         See :func:`make_orthography`.
     stress
         The share of episodes of made-up languages whose spelling writes stress.
+    nasal
+        The share of such episodes whose spelling writes nasal vowels, if the language has any.
     auxiliary, new, unheard, unpaired
         Weights of losses, see :meth:`Body.losses`; ``unpaired`` None is ``new``.
     frozen_ear
@@ -82,6 +85,7 @@ class JointRecipe:
         digraphs: float = 0.15,
         marked: float = 0.15,
         stress: float = 0.0,
+        nasal: float = 0.0,
         auxiliary: float = 0.3,
         middle: int | None = None,
         new: float = 0.1,
@@ -111,7 +115,8 @@ class JointRecipe:
             )
             for condition in dev_conditions
         }
-        self.real, self.plain, self.digraphs, self.marked, self.stress = real, plain, digraphs, marked, stress
+        self.real, self.plain, self.digraphs, self.marked = real, plain, digraphs, marked
+        self.stress, self.nasal = stress, nasal
         self.kinds = {id(one): _kinds(one) for one in (self.pool, self.dev_pool)}
         for one in (self.pool, self.dev_pool):
             _require(one, max(self.builder.most_shots, dev_shots), self.kinds[id(one)], real)
@@ -211,15 +216,26 @@ class JointRecipe:
             cipher = make_cipher(texts, rng, marked=self.marked)
             return [cipher.write(text) for text in texts]
         spelt = [pool.spelling(number) for number in said]
+        marks = [pool.marking(number) for number in said]
         used = sorted({phone for words in spelt for word in words for phone in word})
+        nasal = sorted(
+            {
+                phone
+                for words, bits in zip(spelt, marks, strict=True)
+                for word, marked in zip(words, bits, strict=True)
+                for phone, mark in zip(word, marked, strict=True)
+                if mark & NASAL
+            }
+        )
         orthography = make_orthography(
             rng.permutation(used).tolist(),
             rng,
             digraphs=self.digraphs,
             marked=self.marked,
             stress="written" if rng.random() < self.stress else "unwritten",
+            nasal=nasal if rng.random() < self.nasal else (),
         )
-        return [orthography.write(words, pool.marking(number)) for words, number in zip(spelt, said, strict=True)]
+        return [orthography.write(words, bits) for words, bits in zip(spelt, marks, strict=True)]
 
     def _heard(self, batch: Batch, *, augment: Literal["on", "off"], learning: bool) -> Tensor | None:
         import torch

@@ -11,18 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnlens.errors import BadInput
-from attnlens.organism.phones import FIRST_VOWEL, MNEMONICS, VOWELS, phone_id
+from attnlens.organism.phones import FIRST_VOWEL, MNEMONICS, NASAL, STRESSED, VOWELS, phone_id
 
-__all__ = ["Language", "Side", "Stress", "Word", "make_language", "side_of"]
+__all__ = ["Glottal", "Language", "Side", "Stress", "Word", "make_language", "side_of"]
 
 Side = Literal["train", "dev"]
 Stress = Literal["free", "first", "last", "last but one"]
 STRESSES: tuple[Stress, ...] = ("free", "free", "free", "first", "last", "last but one")
 """What is drawn from: half of all languages have words that differ in it."""
+Glottal = Literal["stop", "pause"]
+GLOTTALS: tuple[Glottal, ...] = ("stop", "pause")
+"""How a glottal stop inside a word is said: as one, or as a pause shorter than that between words."""
 Word = tuple[int, ...]
 DEV_SHARE = 10
 """One word form in so many belongs to dev languages, wherever it comes up."""
 _TRIES = 10_000
+_NASAL_LANGUAGES, _NASAL_WORDS = 0.4, 0.4
+"""The share of languages that have nasal vowels where they can be said, and of their words that have one."""
 
 _CONSONANTS = tuple(phone_id(name) for name in MNEMONICS if name not in VOWELS)
 _VOWELS = tuple(phone_id(name) for name in MNEMONICS if name in VOWELS)
@@ -30,12 +35,15 @@ _VOWELS = tuple(phone_id(name) for name in MNEMONICS if name in VOWELS)
 
 @dataclass(frozen=True)
 class Language:
-    """A lexicon of phone ids with the words' probabilities, and which vowel of a word bears the stress."""
+    """A lexicon of phone ids with the words' probabilities, and how words are said beyond their phones."""
 
     name: str
     words: tuple[Word, ...]
     shares: NDArray[np.float64]
     stress: Stress = "free"
+    nasal: tuple[int, ...] = ()
+    """Vowels that are nasal in some words."""
+    glottal: Glottal = "stop"
 
     def phrase(self, rng: np.random.Generator, *, words: tuple[int, int]) -> tuple[Word, ...]:
         """Draw a phrase of ``words`` = (least, most) words."""
@@ -52,6 +60,21 @@ class Language:
         if self.stress == "free":
             return vowels[_digest(word) // DEV_SHARE % len(vowels)]
         return vowels[{"first": 0, "last": -1, "last but one": max(-2, -len(vowels))}[self.stress]]
+
+    def marks(self, word: Word) -> tuple[int, ...]:
+        """Return the marks of a word's phones, always the same: where its stress is, and a nasal vowel, if any.
+
+        >>> Language("x", ((1, 29, 2, 30),), np.ones(1), "last").marks((1, 29, 2, 30))
+        (0, 0, 0, 1)
+        """
+        made = [0] * len(word)
+        made[self.stressed(word)] |= STRESSED
+        able = [place for place, phone in enumerate(word) if phone in self.nasal]
+        # Another digest than that of the stress: which vowel is nasal is a matter of its own.
+        drawn = _digest(word[::-1])
+        if able and drawn % 1000 < 1000 * _NASAL_WORDS:
+            made[able[drawn // 1000 % len(able)]] |= NASAL
+        return tuple(made)
 
 
 def side_of(word: Word) -> Side:
@@ -78,6 +101,7 @@ def make_language(
     syllables: int = 4,
     lexicon: int = 60,
     phones: Sequence[int] | None = None,
+    nasal: Sequence[int] = (),
 ) -> Language:
     """Make a language from a generator.
 
@@ -95,6 +119,8 @@ def make_language(
         Distinct words.
     phones
         A given inventory, for exercises: words are then any sequence of it.
+    nasal
+        Vowels that can be said as nasal ones.
 
     >>> one = make_language("x", np.random.default_rng(0), side="train")
     >>> len(one.words), all(side_of(word) == "train" for word in one.words)
@@ -127,7 +153,14 @@ def make_language(
         )
     rank = np.arange(1, lexicon + 1)
     shares = 1 / (rank + 2.0) ** float(rng.uniform(0.6, 1.0))
-    return Language(name, tuple(found), shares / shares.sum(), STRESSES[int(rng.integers(len(STRESSES)))])
+    return Language(
+        name,
+        tuple(found),
+        shares / shares.sum(),
+        STRESSES[int(rng.integers(len(STRESSES)))],
+        tuple(nasal) if rng.random() < _NASAL_LANGUAGES else (),
+        GLOTTALS[int(rng.integers(len(GLOTTALS)))],
+    )
 
 
 class _AnySequence:

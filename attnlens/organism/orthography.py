@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from attnlens.errors import BadInput
-from attnlens.organism.phones import FIRST_VOWEL, SILENCE, STRESSED
+from attnlens.organism.phones import FIRST_VOWEL, NASAL, SILENCE, STRESSED
 
 __all__ = ["BASIC", "LETTERS", "MARKED", "Cipher", "Orthography", "Written", "make_cipher", "make_orthography"]
 
@@ -32,12 +32,14 @@ class Written:
 
 @dataclass(frozen=True)
 class Orthography:
-    """One grapheme for each phone, and another one where it bears the stress, if the spelling writes stress."""
+    """One grapheme for each phone, and others where it is nasal or bears the stress, if the spelling writes that."""
 
     graphemes: dict[int, str]
     stressed: dict[int, str] = field(default_factory=dict)
     unwritten: Unwritten = "nowhere"
     """Where stress is not written although it is elsewhere."""
+    nasal: dict[int, str] = field(default_factory=dict)
+    """Goes before stress: a nasal vowel is written alike with it and without."""
 
     def write(self, words: Sequence[Sequence[int]], marks: Sequence[Sequence[int]]) -> Written:
         """Spell words of phones and their marks, with spaces between them.
@@ -56,8 +58,9 @@ class Orthography:
                 phones.append(SILENCE)
             written = len(word) - (self.unwritten == "last sound")
             for number, (phone, mark) in enumerate(zip(word, marked, strict=True)):
-                special = self.stressed.get(phone) if mark & STRESSED and number < written else None
-                grapheme = special or self.graphemes[phone]
+                nasal = self.nasal.get(phone) if mark & NASAL else None
+                stressed = self.stressed.get(phone) if mark & STRESSED and number < written else None
+                grapheme = nasal or stressed or self.graphemes[phone]
                 text.append(grapheme)
                 phones += [phone] * len(grapheme)
         return Written("".join(text), tuple(phones))
@@ -85,10 +88,12 @@ def make_orthography(
     digraphs: float = 0.15,
     marked: float = 0.15,
     stress: Literal["written", "unwritten"] = "unwritten",
+    nasal: Sequence[int] = (),
 ) -> Orthography:
     """Draw graphemes for phones: all different; a share of them digraphs, a share of the letters beyond a to z.
 
-    Where stress is written, each stressed vowel has a letter of its own, everywhere or but at the end of a word.
+    Where stress is written, each stressed vowel has a letter of its own, everywhere or but at the end of a word; each
+    vowel of ``nasal`` has another one for where it is nasal.
     A digraph begins with a letter that is also used alone, or is not, as it happens: both occur in real spellings.
 
     >>> made = make_orthography(range(1, 30), np.random.default_rng(0))
@@ -96,8 +101,9 @@ def make_orthography(
     29
     """
     special = [phone for phone in phones if phone >= FIRST_VOWEL] if stress == "written" else []
-    if len(phones) + len(special) > len(LETTERS):
-        raise BadInput("there are more sounds than letters", given=len(phones) + len(special), present=len(LETTERS))
+    needed = len(phones) + len(special) + len(nasal)
+    if needed > len(LETTERS):
+        raise BadInput("there are more sounds than letters", given=needed, present=len(LETTERS))
     basic = iter(rng.permutation(list(BASIC)).tolist())
     other = iter(rng.permutation(list(MARKED)).tolist())
 
@@ -115,10 +121,9 @@ def make_orthography(
                 graphemes[phone] = pair
                 continue
         graphemes[phone] = single()
-    if not special:
-        return Orthography(graphemes)
     stressed = {phone: single() for phone in special}
-    return Orthography(graphemes, stressed, UNWRITTEN[int(rng.integers(len(UNWRITTEN)))])
+    unwritten = UNWRITTEN[int(rng.integers(len(UNWRITTEN)))] if special else "nowhere"
+    return Orthography(graphemes, stressed, unwritten, {phone: single() for phone in nasal})
 
 
 def make_cipher(texts: Sequence[str], rng: np.random.Generator, *, marked: float = 0.1) -> Cipher:

@@ -10,6 +10,8 @@ __all__ = [
     "MARKS",
     "MNEMONICS",
     "NASAL",
+    "NASAL_MNEMONICS",
+    "PAUSE_MNEMONIC",
     "PHONES",
     "SILENCE",
     "STRESSED",
@@ -77,6 +79,8 @@ _OTHER = {
 }
 MNEMONICS = {name: _OTHER.get(name, name) for name in PHONES if name in _SAME or name in _OTHER}
 """How to ask espeak-ng for a sound, for those that most of its voices have."""
+PAUSE_MNEMONIC = "_!"
+"""A silence of 60 ms inside a word, which several voices say in the place of a glottal stop."""
 
 # Neighbours in sound share a class: a voice's table decides which it says, and languages rarely tell them apart.
 _SHARED = {
@@ -120,6 +124,21 @@ def phone_id(name: str) -> int:
     True
     """
     return PHONES.index(name)
+
+
+def _nasal(mnemonics: str) -> dict[int, str]:
+    return {phone_id(one[0].lower()): one for one in mnemonics.split()}
+
+
+NASAL_MNEMONICS = {
+    "pt-br": _nasal("e~ i~ o~ u~"),
+    "af": _nasal("A~ e~ o~"),
+    "ht": _nasal("A~ E~ O~"),
+    "de": _nasal("A~ O~"),
+    "nl": _nasal("A~ O~"),
+    **dict.fromkeys(("pl", "hr", "cs", "sk", "sl", "sr", "bs", "bg", "mk"), _nasal("E~ O~")),
+}
+"""How to ask espeak-ng for a nasal vowel, in the voices of the training side that have any."""
 
 
 def classes(ipa: str) -> tuple[int, ...]:

@@ -10,13 +10,25 @@ from numpy.typing import NDArray
 
 from attnlens.data.audio import RATE
 from attnlens.organism.espeak import Espeak, Spoken
-from attnlens.organism.languages import Word
-from attnlens.organism.phones import FIRST_VOWEL, MNEMONICS, PHONES, classes, marks
+from attnlens.organism.languages import Glottal, Word
+from attnlens.organism.phones import (
+    FIRST_VOWEL,
+    MNEMONICS,
+    NASAL,
+    NASAL_MNEMONICS,
+    PAUSE_MNEMONIC,
+    PHONES,
+    STRESSED,
+    classes,
+    marks,
+    phone_id,
+)
 
 __all__ = ["Said", "say_text", "say_words"]
 
 _SPEEDS = (85, 126)
 """Words per minute: slow, so that a sound fills a position of 80 ms or more."""
+_GLOTTAL, _SHORTEST_PAUSE = phone_id("ʔ"), 30
 _GAPS = (3, 9)
 """Pauses between words, in espeak-ng's units of 10 ms: as in dictation, so that the spaces of a text can be heard."""
 
@@ -34,15 +46,40 @@ class Said:
 
 
 def say_words(
-    words: Sequence[Word], stressed: Sequence[int], voice: str, rng: np.random.Generator, *, engine: Espeak
+    words: Sequence[Word],
+    marked: Sequence[Sequence[int]],
+    voice: str,
+    rng: np.random.Generator,
+    *,
+    engine: Espeak,
+    glottal: Glottal = "stop",
 ) -> Said | None:
-    """Say words of phone ids, stressed at the given places; None where the voice's table makes other sounds of them."""
+    """Say words of phone ids with their marks; None where the voice's table makes other sounds of them.
+
+    Parameters
+    ----------
+    marked
+        The marks of each word's phones.
+    glottal
+        How a glottal stop between other sounds of its word is said.
+    """
+    nasal = NASAL_MNEMONICS.get(voice.partition("+")[0], {})
     spelled = []
-    for word, stress in zip(words, stressed, strict=True):
-        sounds = ["'" * (place == stress) + MNEMONICS[PHONES[phone]] for place, phone in enumerate(word)]
+    for word, bits in zip(words, marked, strict=True):
+        sounds = []
+        for place, (phone, mark) in enumerate(zip(word, bits, strict=True)):
+            if mark & NASAL and phone not in nasal:
+                return None
+            name = nasal[phone] if mark & NASAL else MNEMONICS[PHONES[phone]]
+            # At the edge of a word a pause would be the pause between words.
+            if phone == _GLOTTAL and glottal == "pause" and 0 < place < len(word) - 1:
+                name = PAUSE_MNEMONIC
+            sounds.append("'" * bool(mark & STRESSED) + name)
         spelled.append("[[" + "|".join(sounds) + "]]")
-    said = _said(_spoken(" ".join(spelled), voice, rng, engine), rng)
+    said = _said(_spoken(" ".join(spelled), voice, rng, engine), rng, pauses=glottal)
     if said is None or said.phones != tuple(phone for word in words for phone in word):
+        return None
+    if [mark & NASAL for mark in said.marks] != [mark & NASAL for bits in marked for mark in bits]:
         return None
     numbers = tuple(number for number, word in enumerate(words) for _ in word)
     return replace(said, words=numbers)
@@ -58,11 +95,19 @@ def _spoken(text: str, voice: str, rng: np.random.Generator, engine: Espeak) -> 
     return engine.say(text, voice=voice, speed=speed, pitch=pitch, pitch_range=width, gap=gap)
 
 
-def _said(spoken: Spoken, rng: np.random.Generator) -> Said | None:
+def _said(spoken: Spoken, rng: np.random.Generator, *, pauses: Glottal = "stop") -> Said | None:
+    """Cut speech to its sounds; with ``pauses`` "pause" one inside a word is a sound too, the glottal stop."""
     sounds = [(time, classes(ipa), marks(ipa)) for time, ipa in spoken.phonemes]
     last = max((place for place, (_, found, _) in enumerate(sounds) if found), default=-1)
     if last < 0:
         return None
+    if pauses == "pause":
+        for place, (time, ipa) in enumerate(spoken.phonemes[:last]):
+            until = sounds[place + 1][0]
+            # A word that begins where a pause ends is another word.
+            between = any(time < start <= until + 2 for start in spoken.words)
+            if not ipa and until - time >= _SHORTEST_PAUSE and not between:
+                sounds[place] = (time, (_GLOTTAL,), 0)
     end = sounds[last + 1][0] if last + 1 < len(sounds) else len(spoken.samples) * 1000 // spoken.rate
     phones: list[int] = []
     marked: list[int] = []

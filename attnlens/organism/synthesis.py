@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from attnlens.models.qwen3_asr import Qwen3AsrFrontEnd
 from attnlens.organism.espeak import Espeak
-from attnlens.organism.languages import Side, make_language
+from attnlens.organism.languages import Language, Side, make_language
 from attnlens.organism.model import Size, make_front_end
+from attnlens.organism.phones import NASAL, NASAL_MNEMONICS
 from attnlens.organism.pool import Entry
 from attnlens.organism.speech import Said, say_text, say_words
-from attnlens.organism.splits import Splits
+from attnlens.organism.splits import Splits, Voices
 from attnlens.organism.udhr import clauses, phrases, read_declaration
 
-__all__ = ["PoolPlan", "synthesise"]
+__all__ = ["PoolPlan", "nasal_vowels", "say_phrase", "synthesise"]
 
 _LONGEST_SECONDS = 5.0
 _PATIENCE = 4
@@ -71,6 +72,31 @@ def synthesise(
             yield from _told(made, tick)
 
 
+def nasal_vowels(voices: Voices) -> tuple[int, ...]:
+    """Return the vowels that some voice of a side can say as nasal ones."""
+    return tuple(sorted({phone for one in voices.languages for phone in NASAL_MNEMONICS.get(one, {})}))
+
+
+def say_phrase(
+    language: Language, voices: Voices, rng: np.random.Generator, *, words: tuple[int, int], engine: Espeak
+) -> tuple[Said, str] | None:
+    """Say a phrase of a made-up language in a voice that has its nasal vowels; None where none has, or errs."""
+    spoken = language.phrase(rng, words=words)
+    marked = [language.marks(word) for word in spoken]
+    nasal = {
+        phone
+        for word, bits in zip(spoken, marked, strict=True)
+        for phone, mark in zip(word, bits, strict=True)
+        if mark & NASAL
+    }
+    able = [one for one in voices.languages if nasal <= NASAL_MNEMONICS.get(one, {}).keys()]
+    if not able:
+        return None
+    voice = voices.draw(rng, language=str(rng.choice(able)))
+    said = say_words(spoken, marked, voice, rng, engine=engine, glottal=language.glottal)
+    return None if said is None else (said, voice)
+
+
 def _told(made: list[Entry], tick: Callable[[str, int], None] | None) -> list[Entry]:
     if tick is not None and made:
         tick(made[0].language, len(made))
@@ -91,14 +117,19 @@ def _made_up(job: _Job, rng: np.random.Generator, engine: Espeak) -> list[Entry]
     # Several plans may lie in one pool; their languages are different ones.
     name = f"{plan.side}-{plan.seed}-{job.number}"
     language = make_language(
-        name, rng, side=plan.side, length=plan.length, syllables=plan.syllables, lexicon=plan.lexicon
+        name,
+        rng,
+        side=plan.side,
+        length=plan.length,
+        syllables=plan.syllables,
+        lexicon=plan.lexicon,
+        nasal=nasal_vowels(voices),
     )
     made: list[Entry] = []
     for _ in range(plan.utterances * _PATIENCE):
-        words, voice = language.phrase(rng, words=plan.words), voices.draw(rng)
-        said = say_words(words, [language.stressed(word) for word in words], voice, rng, engine=engine)
-        if said is not None and _fits(said):
-            made.append(_entry(said, name, voice, "", plan.mels))
+        made_of = say_phrase(language, voices, rng, words=plan.words, engine=engine)
+        if made_of is not None and _fits(made_of[0]):
+            made.append(_entry(made_of[0], name, made_of[1], "", plan.mels))
         if len(made) == plan.utterances:
             break
     return made

@@ -197,6 +197,7 @@ def _check_weights(name: str, weights: Mapping[Any, float]) -> None:
 
 
 def _draw(weights: Mapping[_T, float], rng: np.random.Generator) -> _T:
-    choices = list(weights)
-    shares = np.fromiter(weights.values(), dtype=np.float64)
+    # Sorted as the hash of a spec sorts them: what is the same spec draws the same episodes.
+    choices = sorted(weights)  # type: ignore[type-var]
+    shares = np.asarray([weights[one] for one in choices], dtype=np.float64)
     return choices[int(rng.choice(len(choices), p=shares / shares.sum()))]

@@ -27,8 +27,9 @@ from attnlens.errors import AttnlensError, BadInput
 from attnlens.organism.espeak import Espeak
 from attnlens.organism.languages import Side, make_language
 from attnlens.organism.phones import NASAL, PHONES, STRESSED
-from attnlens.organism.speech import Said, say_text, say_words
+from attnlens.organism.speech import Said, say_text
 from attnlens.organism.splits import Splits, read_splits
+from attnlens.organism.synthesis import nasal_vowels, say_phrase
 from attnlens.organism.udhr import clauses, phrases, read_declaration, require_package
 
 LONGEST_SECONDS = 5.0
@@ -89,14 +90,14 @@ def speak(plan: dict[str, int], side: Side, splits: Splits, package: Path) -> It
         engine.close()
     for number in range(plan["made_up"]):
         rng, engine = np.random.default_rng([plan["seed"], 1, number]), Espeak()
-        language = make_language(f"{side}-{number}", rng, side=side, length=(2, 6), lexicon=40)
+        nasal = nasal_vowels(voices)
+        language = make_language(f"{side}-{number}", rng, side=side, length=(2, 6), lexicon=40, nasal=nasal)
         made = 0
         for _ in range(TRIES * plan["utterances"]):
-            words, full = language.phrase(rng, words=(1, 4)), voices.draw(rng)
-            said = say_words(words, [language.stressed(word) for word in words], full, rng, engine=engine)
-            if said is not None and len(said.samples) <= LONGEST_SECONDS * RATE:
+            spoken = say_phrase(language, voices, rng, words=(1, 4), engine=engine)
+            if spoken is not None and len(spoken[0].samples) <= LONGEST_SECONDS * RATE:
                 made += 1
-                yield said, full
+                yield spoken
             if made == plan["utterances"]:
                 break
         engine.close()

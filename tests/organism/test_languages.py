@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from attnlens.errors import BadInput
 from attnlens.organism.languages import Language, Stress, make_language, side_of
 from attnlens.organism.orthography import LETTERS, make_cipher, make_orthography
-from attnlens.organism.phones import MNEMONICS, PHONES, SILENCE, STRESSED, classes, phone_id
+from attnlens.organism.phones import MNEMONICS, NASAL, PHONES, SILENCE, STRESSED, VOWELS, classes, phone_id
 
 
 @settings(derandomize=True, max_examples=30, deadline=None)
@@ -123,5 +123,40 @@ def test_stress_that_is_written_has_letters_of_its_own() -> None:
         seen.add(made.unwritten)
     assert seen == {"nowhere", "last sound"}
     assert make_orthography([k, a, o], rng).stressed == {}
+    assert make_orthography([k, a, o], rng).nasal == {}
     with pytest.raises(BadInput, match="more sounds than letters"):
         make_orthography([a] * (len(LETTERS) // 2 + 1), rng, stress="written")
+
+
+def test_nasal_vowels_are_a_matter_of_the_word() -> None:
+    able = [phone_id(name) for name in VOWELS[:5]]
+    made = [make_language("x", np.random.default_rng(seed), lexicon=40, nasal=able) for seed in range(60)]
+    assert 10 < sum(bool(one.nasal) for one in made) < 40
+    assert {one.glottal for one in made} == {"stop", "pause"}
+    assert all(make_language("x", np.random.default_rng(seed)).nasal == () for seed in range(5))
+    shares = []
+    for language in made:
+        marks = {word: language.marks(word) for word in language.words}
+        assert marks == {word: language.marks(word) for word in language.words}
+        for word, bits in marks.items():
+            assert [place for place, mark in enumerate(bits) if mark & STRESSED] == [language.stressed(word)]
+            nasal = [place for place, mark in enumerate(bits) if mark & NASAL]
+            assert len(nasal) <= 1
+            assert all(word[place] in able for place in nasal)
+        if language.nasal:
+            shares.append(np.mean([any(mark & NASAL for mark in bits) for bits in marks.values()]))
+        else:
+            assert not any(mark & NASAL for bits in marks.values() for mark in bits)
+    assert 0.3 < np.mean(shares) < 0.5
+
+
+def test_nasal_vowels_that_are_written_have_letters_of_their_own_with_stress_or_without() -> None:
+    k, a, o = (phone_id(name) for name in "kao")
+    for seed in range(20):
+        made = make_orthography([k, a, o], np.random.default_rng(seed), digraphs=0.0, stress="written", nasal=[a])
+        assert set(made.nasal) == {a}
+        assert len({*made.graphemes.values(), *made.stressed.values(), *made.nasal.values()}) == 6
+        plain, nasal = made.graphemes, made.nasal[a]
+        written = made.write([(k, a, k, o), (k, a)], [(0, NASAL, 0, 0), (0, NASAL | STRESSED)])
+        assert written.text == f"{plain[k]}{nasal}{plain[k]}{plain[o]} {plain[k]}{nasal}"
+        assert written.phones == (k, a, k, o, SILENCE, k, a)

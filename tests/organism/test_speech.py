@@ -20,12 +20,13 @@ from attnlens.organism import udhr
 from attnlens.organism.embedded import CorpusPlan, build_corpora
 from attnlens.organism.espeak import Espeak
 from attnlens.organism.evaluation import CELLS, evaluate
-from attnlens.organism.phones import PHONES, STRESSED, classes, phone_id
+from attnlens.organism.languages import Language
+from attnlens.organism.phones import NASAL, NASAL_MNEMONICS, PHONES, STRESSED, classes, phone_id
 from attnlens.organism.pool import write_pool
 from attnlens.organism.shipped import target_corpus
 from attnlens.organism.speech import say_words
 from attnlens.organism.splits import read_splits
-from attnlens.organism.synthesis import PoolPlan, synthesise
+from attnlens.organism.synthesis import PoolPlan, nasal_vowels, say_phrase, synthesise
 from attnlens.train.loop import train
 from attnlens.train.spec import read_train_spec
 
@@ -89,7 +90,7 @@ def test_speech_does_not_depend_on_what_another_copy_said() -> None:
 def test_words_are_said_as_asked_or_not_at_all() -> None:
     engine = Espeak()
     word = tuple(phone_id(name) for name in ("k", "a", "t", "o"))
-    said = say_words([word, word], [1, 3], "id+f1", np.random.default_rng(0), engine=engine)
+    said = say_words([word, word], [(0, 1, 0, 0), (0, 0, 0, 1)], "id+f1", np.random.default_rng(0), engine=engine)
     assert said is not None
     assert said.phones == word + word
     assert said.words == (0,) * 4 + (1,) * 4
@@ -101,7 +102,68 @@ def test_words_are_said_as_asked_or_not_at_all() -> None:
     assert np.abs(said.samples).max() <= 1
     # Finnish has no ts of one piece: rather nothing than a wrong label.
     odd = tuple(phone_id(name) for name in ("a", "ts", "a"))
-    assert say_words([odd], [0], "fi+f1", np.random.default_rng(0), engine=engine) is None
+    assert say_words([odd], [(1, 0, 0)], "fi+f1", np.random.default_rng(0), engine=engine) is None
+
+
+def test_a_glottal_stop_may_be_a_pause_shorter_than_that_between_words() -> None:
+    engine = Espeak()
+    word = tuple(phone_id(name) for name in ("k", "a", "ʔ", "e", "t", "i"))
+    edge = (phone_id("ʔ"), word[1], word[0])
+    marked = [(0, 1, 0, 0, 0, 0), (0, 1, 0)]
+    by_way = {
+        way: say_words([word, edge], marked, "pt-br+f1", np.random.default_rng(0), engine=engine, glottal=way)
+        for way in ("stop", "pause")
+    }
+    for said in by_way.values():
+        assert said is not None
+        assert said.phones == word + edge
+    stop, pause = (said.stops[2] - said.starts[2] for said in by_way.values() if said is not None)
+    assert stop < 30
+    assert pause > 45
+    made = by_way["pause"]
+    assert made is not None
+    # Between words is a longer pause, which is no sound; at the edge of one it is said as a stop.
+    assert made.starts[6] - made.stops[5] > pause
+    assert made.stops[6] - made.starts[6] < 30
+
+
+def test_vowels_are_nasal_in_voices_that_have_them() -> None:
+    engine = Espeak()
+    word = tuple(phone_id(name) for name in ("k", "o", "t", "e"))
+    marked = (0, NASAL, 0, STRESSED)
+    said = say_words([word], [marked], "pt-br+f1", np.random.default_rng(0), engine=engine)
+    assert said is not None
+    assert (said.phones, said.marks) == (word, marked)
+    assert say_words([word], [marked], "id+f1", np.random.default_rng(0), engine=engine) is None
+    voices = read_splits(SPLITS)
+    assert set(NASAL_MNEMONICS) <= set(voices.train.languages)
+    assert [PHONES[one] for one in nasal_vowels(voices.train)] == ["a", "e", "i", "o", "u"]
+    assert nasal_vowels(voices.dev) == ()
+    for language, able in NASAL_MNEMONICS.items():
+        for vowel in able:
+            said = say_words(
+                [(word[0], vowel, word[2])],
+                [(0, NASAL | STRESSED, 0)],
+                f"{language}+m1",
+                np.random.default_rng(0),
+                engine=engine,
+            )
+            assert said is not None, (language, PHONES[vowel])
+            assert said.marks == (0, NASAL | STRESSED, 0)
+
+
+def test_a_phrase_with_nasal_vowels_finds_a_voice_that_has_them() -> None:
+    engine, voices = Espeak(), read_splits(SPLITS).train
+    rng = np.random.default_rng(3)
+    a, e, k, t = (phone_id(name) for name in "aekt")
+    words = tuple((k, first, t, second) for first in (a, e) for second in (a, e))
+    language = Language("x", words, np.full(4, 1 / 4), "last", nasal=(e,))
+    said = [one for one in (say_phrase(language, voices, rng, words=(1, 2), engine=engine) for _ in range(20)) if one]
+    assert len(said) > 10
+    nasal = {voice.partition("+")[0] for one, voice in said if any(mark & NASAL for mark in one.marks)}
+    assert nasal
+    assert nasal <= set(NASAL_MNEMONICS)
+    assert {voice.partition("+")[0] for _, voice in said} - set(NASAL_MNEMONICS)
 
 
 @pytest.mark.slow

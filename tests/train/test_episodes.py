@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,21 @@ def test_the_same_generator_draws_the_same_episode() -> None:
     builder = EpisodeBuilder(shots={2: 1.0, 4: 1.0}, conditions={"micl": 0.5, "icl": 0.5})
     one, two, other = (builder.build(task, np.random.default_rng(seed)) for seed in (3, 3, 4))
     assert one == two != other
+
+
+def test_the_order_in_which_a_spec_writes_its_weights_draws_nothing_else() -> None:
+    task = Task("xx", corpus(pool=10).pool)
+    shots, conditions = {0: 1.0, 2: 2.0, 4: 1.0}, {"micl": 0.5, "icl": 0.3, "asr": 0.2}
+
+    def drawn(shots: dict[int, float], conditions: dict[Any, float]) -> list[tuple[str, int]]:
+        builder = EpisodeBuilder(shots=shots, conditions=conditions)
+        rng = np.random.default_rng(0)
+        return [(one.condition, one.shots) for one in (builder.build(task, rng) for _ in range(30))]
+
+    there = drawn(shots, conditions)
+    back = drawn(dict(reversed(shots.items())), dict(reversed(conditions.items())))
+    assert there == back
+    assert len(set(there)) > 3
 
 
 def test_shares_of_conditions_and_shots_are_kept() -> None:
