@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from attnlens.errors import BadInput
+from attnlens.errors import BadInput, UnknownName
 from attnlens.train.cost import Cost, measure_cost
 from attnlens.train.keep import Keeper
 from attnlens.train.optimiser import make_optimiser, rate_factor, set_rates
@@ -203,11 +203,21 @@ class _Run:
                 self.keeper.save_best(self._weights())
         else:
             self.at.stale += 1
-        enough = self.spec.enough
-        if enough is not None and (value <= enough if self.recipe.better == "lower" else value >= enough):
+        if self._good_enough(found):
             return "the dev metric is good enough"
         stale = self.spec.patience is not None and self.at.stale >= self.spec.patience
         return "no better dev metric" if stale else ""
+
+    def _good_enough(self, found: Mapping[str, float]) -> bool:
+        enough = self.spec.enough
+        if enough is None:
+            return False
+        wanted = enough if isinstance(enough, dict) else {self.recipe.metric: enough}
+        unknown = [name for name in wanted if name not in found]
+        if unknown:
+            raise UnknownName.among("figure of dev in enough", unknown[0], sorted(found))
+        lower = self.recipe.better == "lower"
+        return all(found[name] <= one if lower else found[name] >= one for name, one in wanted.items())
 
     def _batches(self) -> Iterator[tuple[int, list[Any]]]:
         numbers = range(self.at.step + 1, self.spec.steps + 1)

@@ -75,8 +75,8 @@ class TrainSpec(_Part):
     evaluate_every: Positive = 100
     patience: Positive | None = None
     """Evaluations without a better dev metric before training stops."""
-    enough: float | None = None
-    """A dev metric that is good enough: training stops at the first evaluation that reaches it."""
+    enough: float | dict[str, float] | None = None
+    """A dev metric that is good enough, or several by name: training stops at the first evaluation that reaches all."""
     save_every: Positive = 100
     log_every: Positive = 25
     minutes: Rate | None = None

@@ -149,6 +149,27 @@ def test_training_ends_where_dev_is_good_enough(tmp_path: Path) -> None:
     assert spec().hash == spec(enough=None).hash != spec(enough=1.0).hash
 
 
+def test_training_ends_where_all_that_is_named_is_good_enough(tmp_path: Path) -> None:
+    class Two(Line):
+        def evaluate(self) -> dict[str, float]:
+            found = super().evaluate()
+            return {**found, "other": found[self.metric] / 4}
+
+    def ended(folder: str, enough: Any) -> int:
+        fields: dict[str, Any] = {"steps": 200, "optimiser": {"rate": 0.02}, "enough": enough}
+        return train(spec(**fields), tmp_path / folder, recipe=Two()).steps
+
+    whole = train(spec(steps=200, optimiser={"rate": 0.02}), tmp_path / "whole", recipe=Two())
+    assert whole.best is not None
+    metric = Line.metric
+    first = ended("first", {metric: 4 * whole.best})
+    assert ended("one", 4 * whole.best) == first
+    assert ended("easy", {metric: 4 * whole.best, "other": 10 * whole.best}) == first
+    assert ended("hard", {metric: 4 * whole.best, "other": 0.3 * whole.best}) > first
+    with pytest.raises(UnknownName, match="figure of dev in enough 'wer'"):
+        ended("unknown", {"wer": 1.0})
+
+
 def test_a_recipe_may_end_the_run(tmp_path: Path) -> None:
     outcome = train(spec(), tmp_path / "run", recipe=Line(done_at=7))
     assert (outcome.steps, outcome.ended) == (7, "the recipe is done")
