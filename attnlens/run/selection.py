@@ -142,7 +142,7 @@ def rerank_spec(spec: RunSpec) -> RerankSpec:
         condition="micl",
         shots=max(context.shots) if part.shots is None else part.shots,
         retriever=part.retriever,
-        order=context.order,
+        order=part.order,
         template=context.template,
         controls=tuple(name for name in context.controls if _by_itself(name)),
     )

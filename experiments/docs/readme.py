@@ -1,7 +1,7 @@
 """Puts what the default run says into the README, folded; of the selection, the table of all languages together.
 
 attnlens run --out build/default > build/default.txt
-python experiments/docs/readme.py build/default.txt --named runs/default-ccd57e7a
+python experiments/docs/readme.py build/default.txt --named runs/default-1890a189
 """
 
 from __future__ import annotations

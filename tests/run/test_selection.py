@@ -130,6 +130,11 @@ def test_selection_means_what_the_run_means() -> None:
     found = rerank_spec(spec)
     assert found.selector is not None
     assert (found.selector.shots, found.selector.controls, found.seeds) == (3, ("mismatched-pairs",), (4, 5))
+    # Chosen for selection; the order of what is traced is its own.
+    assert (found.selector.order, spec.context.order) == ("nearest-last", "nearest-first")
+    other = rerank_spec(spec.updated({"selection.order": "random"})).selector
+    assert other is not None
+    assert other.order == "random"
     assert acoustic_name("mine", corpus()) == "mine"
     assert spec.hash != RunSpec().hash
 
