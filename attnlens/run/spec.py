@@ -163,7 +163,7 @@ class SelectionSpec(_Part):
     retriever: str = "text"
     """How they are chosen; text retrievers search with the acoustic model's best hypothesis."""
     order: Order = "nearest-last"
-    """The nearest beside the question: on dev of the embedded corpora it chose better than nearest first."""
+    """The nearest beside the question: on dev of the embedded corpora it chose as well as nearest first, or better."""
     ngram: NgramPart | None = NgramPart()
     """The n-gram model beside it, as a re-ranker and in the beam; None for none."""
     rules: Names = RULE_NAMES

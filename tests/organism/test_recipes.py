@@ -257,14 +257,17 @@ def test_an_older_pool_is_refused(pool_folder: Path, tmp_path: Path) -> None:
 def test_episodes_write_stress_as_often_as_asked(pool_folder: Path) -> None:
     for stress, letters in ((0.0, 1), (1.0, 2)):
         recipe = joint(pool_folder, real=0.0, stress=stress, digraphs=0.0)
-        said = recipe.pool.by_language[0].tolist()
-        written = recipe._written(recipe.pool, said, np.random.default_rng(0))
-        ways: dict[int, set[str]] = {}
-        for one in written:
-            for phone, letter in zip(one.phones, one.text, strict=True):
-                ways.setdefault(phone, set()).add(letter)
-        assert max(len(found) for phone, found in ways.items() if phone >= FIRST_VOWEL) == letters
-        assert all(len(found) == 1 for phone, found in ways.items() if phone < FIRST_VOWEL)
+        most = 0
+        # A spelling may leave stress out at the end of words, where a language may have all of it.
+        for seed in range(6):
+            ways: dict[int, set[str]] = {}
+            said = recipe.pool.by_language[seed % 2].tolist()
+            for one in recipe._written(recipe.pool, said, np.random.default_rng(seed)):
+                for phone, letter in zip(one.phones, one.text, strict=True):
+                    ways.setdefault(phone, set()).add(letter)
+            most = max(most, *(len(found) for phone, found in ways.items() if phone >= FIRST_VOWEL))
+            assert all(len(found) == 1 for phone, found in ways.items() if phone < FIRST_VOWEL)
+        assert most == letters
 
 
 def test_the_ear_is_frozen_until_its_step(pool_folder: Path) -> None:
