@@ -28,7 +28,7 @@ def noise_entries(*, languages: int, utterances: int, seed: int) -> Iterator[Ent
             yield Entry(
                 made["input_features"][0, :, :heard].T.astype(np.float16),
                 phones,
-                tuple(int(phone >= FIRST_VOWEL and index % 2 == 0) for index, phone in enumerate(phones)),
+                tuple(int(phone >= FIRST_VOWEL and index % 3 == 0) for index, phone in enumerate(phones)),
                 tuple(40 + 100 * index for index in range(len(phones))),
                 tuple(140 + 100 * index for index in range(len(phones))),
                 tuple(index for index, word in enumerate(words) for _ in word),
