@@ -15,7 +15,7 @@ from attnlens.organism.hearing import encode_clips
 from attnlens.organism.lessons import Batch, collate, make_lesson
 from attnlens.organism.model import save_model
 from attnlens.organism.orthography import Written, make_cipher, make_orthography
-from attnlens.organism.phones import NASAL
+from attnlens.organism.phones import nasal_phones
 from attnlens.organism.plug import plug_in
 from attnlens.organism.pool import Pool, read_pool
 from attnlens.train.episodes import EpisodeBuilder
@@ -218,15 +218,7 @@ class JointRecipe:
         spelt = [pool.spelling(number) for number in said]
         marks = [pool.marking(number) for number in said]
         used = sorted({phone for words in spelt for word in words for phone in word})
-        nasal = sorted(
-            {
-                phone
-                for words, bits in zip(spelt, marks, strict=True)
-                for word, marked in zip(words, bits, strict=True)
-                for phone, mark in zip(word, marked, strict=True)
-                if mark & NASAL
-            }
-        )
+        nasal = sorted(set[int]().union(*map(nasal_phones, spelt, marks)))
         orthography = make_orthography(
             rng.permutation(used).tolist(),
             rng,

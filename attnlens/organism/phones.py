@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 __all__ = [
     "CONSONANTS",
@@ -18,6 +19,7 @@ __all__ = [
     "VOWELS",
     "classes",
     "marks",
+    "nasal_phones",
     "phone_id",
 ]
 
@@ -171,3 +173,17 @@ def marks(ipa: str) -> int:
     (3, 1, 0)
     """
     return STRESSED * ("ˈ" in ipa) + NASAL * ("\u0303" in unicodedata.normalize("NFD", ipa))
+
+
+def nasal_phones(words: Sequence[Sequence[int]], marks: Sequence[Sequence[int]]) -> set[int]:
+    """Return the phones that bear :data:`NASAL` somewhere in words, of which ``marks`` has the marks.
+
+    >>> nasal_phones([(3, 29), (31, 3)], [(0, 1), (3, 0)])
+    {31}
+    """
+    return {
+        phone
+        for word, bits in zip(words, marks, strict=True)
+        for phone, mark in zip(word, bits, strict=True)
+        if mark & NASAL
+    }

@@ -16,7 +16,7 @@ from attnlens.models.qwen3_asr import Qwen3AsrFrontEnd
 from attnlens.organism.espeak import Espeak
 from attnlens.organism.languages import Language, Side, make_language
 from attnlens.organism.model import Size, make_front_end
-from attnlens.organism.phones import NASAL, NASAL_MNEMONICS
+from attnlens.organism.phones import NASAL_MNEMONICS, nasal_phones
 from attnlens.organism.pool import Entry
 from attnlens.organism.speech import Said, say_text, say_words
 from attnlens.organism.splits import Splits, Voices
@@ -83,12 +83,7 @@ def say_phrase(
     """Say a phrase of a made-up language in a voice that has its nasal vowels; None where none has, or errs."""
     spoken = language.phrase(rng, words=words)
     marked = [language.marks(word) for word in spoken]
-    nasal = {
-        phone
-        for word, bits in zip(spoken, marked, strict=True)
-        for phone, mark in zip(word, bits, strict=True)
-        if mark & NASAL
-    }
+    nasal = nasal_phones(spoken, marked)
     able = [one for one in voices.languages if nasal <= NASAL_MNEMONICS.get(one, {}).keys()]
     if not able:
         return None
